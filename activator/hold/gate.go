@@ -1,0 +1,386 @@
+// Package hold keeps the requests that cannot be carried yet.
+//
+// Every service has one [Gate]. A request passes it with a lease on an endpoint, or waits in the gate's FIFO until one is
+// handed to it. Gates share nothing but a [Budget], so that one service's hold never delays another.
+package hold
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dormouse-dev/dormouse/activator/balance"
+	"github.com/dormouse-dev/dormouse/scaling"
+)
+
+const (
+	// slowAnswer is how long an endpoint's window of new connections may be full without a first response byte before
+	// the application counts as slow to answer, and more are opened.
+	slowAnswer = 10 * time.Millisecond
+
+	// idleConnection is how long an upstream connection may be idle: less than the five seconds after which Node, the
+	// least patient of the common servers, closes its side.
+	idleConnection = 4 * time.Second
+
+	// unreachableAfter is for how long every endpoint must have refused connections before requests are refused for it.
+	unreachableAfter = 10 * time.Second
+
+	// scarcity is how long a gate waits when the process has run out of descriptors.
+	scarcity = 20 * time.Millisecond
+
+	leastRetryAfter, unknownRetryAfter = time.Second, 5 * time.Second
+)
+
+// Gate is one service's way to its endpoints. All methods are safe for concurrent use, and none blocks.
+type Gate struct {
+	key     scaling.Key
+	gates   *Gates
+	service atomic.Pointer[scaling.Service]
+
+	mu       sync.Mutex // guards the following, and nothing is called with it held
+	waiting  queue
+	seq      uint64
+	set      balance.Set
+	inFlight int
+	last     time.Time // when the last request ended
+	carried  bool
+	fenced   bool
+	scarce   bool // waits for descriptors
+	removed  bool
+	draining bool
+	view     *scaling.View
+	flushed  *scaling.Wake // the cold start whose first answer was reported
+	answered uint64        // first bytes on new connections
+	pacing   bool          // a timer is set that widens windows
+	expiring bool          // a timer is set that closes idle connections
+}
+
+// Key returns the service's key.
+func (g *Gate) Key() scaling.Key { return g.key }
+
+// Service returns the service's current description.
+func (g *Gate) Service() *scaling.Service { return g.service.Load() }
+
+// Wake returns the record of the service's latest cold start, or nil.
+func (g *Gate) Wake() *scaling.Wake {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.view.Wake
+}
+
+// Acquire asks for a lease. It is given at once if an endpoint has a permit to spare and nobody waits before; else the
+// request joins the queue, and the first to join the queue of a service without endpoints wakes it.
+func (g *Gate) Acquire(w *Waiter, now time.Time) (Outcome, balance.Lease, Refusal) {
+	g.mu.Lock()
+	g.seq++
+	w.seq = g.seq
+	if g.waiting.len == 0 && g.openLocked() {
+		if l, ok := g.set.Take(now, w.Fresh); ok {
+			g.inFlight++
+			g.mu.Unlock()
+			return Leased, l, Refusal{}
+		}
+	}
+	if refusal, refused := g.admitLocked(w); refused {
+		g.mu.Unlock()
+		return Refused, balance.Lease{}, refusal
+	}
+	g.waiting.push(w)
+	wake := g.waiting.len == 1 && g.set.Len() == 0
+	g.paceLocked()
+	g.mu.Unlock()
+	if wake {
+		g.gates.notify(g.key)
+	}
+	return Held, balance.Lease{}, Refusal{}
+}
+
+// Leave takes a waiting request out of the queue: its client left, or its time is over. It returns false when a grant or
+// a refusal came first; the Grantee was told then, or is being told, and the caller owns what it was given.
+func (g *Gate) Leave(w *Waiter) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !w.queued {
+		return false
+	}
+	g.waiting.remove(w)
+	g.gates.Budget.release(w.Cost)
+	g.last = time.Now()
+	return true
+}
+
+// Reopening says that the connection which came with the lease was found closed, and that its holder opens a new one.
+func (g *Gate) Reopening(l *balance.Lease) {
+	g.mu.Lock()
+	g.set.Reopen(l)
+	g.mu.Unlock()
+}
+
+// Answered notes the first byte of an endpoint's answer: it admits the next new connection, and completes the record of
+// a cold start if the request was held.
+func (g *Gate) Answered(l *balance.Lease, held bool) {
+	if !held && !l.Opening() {
+		return
+	}
+	g.mu.Lock()
+	if l.Opening() {
+		g.answered++
+	}
+	g.set.Answered(l)
+	report := held && g.view.Wake != nil && g.view.Wake != g.flushed
+	if report {
+		g.flushed = g.view.Wake
+	}
+	var after aftermath
+	g.dispatchLocked(time.Now(), &after)
+	g.mu.Unlock()
+	after.run()
+	if report {
+		g.gates.flushed(g.key)
+	}
+}
+
+// Release ends a lease. A connection that can carry another request is given back with it, or nil.
+func (g *Gate) Release(l *balance.Lease, c balance.Conn, now time.Time) {
+	var after aftermath
+	g.mu.Lock()
+	g.endLocked(l, c, now, &after)
+	g.carried = true
+	g.dispatchLocked(now, &after)
+	g.expireLocked()
+	g.mu.Unlock()
+	after.run()
+}
+
+// DialFailed ends a lease whose endpoint refused the connection or did not take it in time. The endpoint is set aside,
+// and the request gets another one at once or goes back to its place in the queue; the results are as Acquire's.
+func (g *Gate) DialFailed(l *balance.Lease, w *Waiter, now time.Time) (Outcome, balance.Lease, Refusal) {
+	e := l.Endpoint
+	var after aftermath
+	g.mu.Lock()
+	wait := g.set.SetAside(e, now)
+	unreachable := g.set.RefusedFor(e, now, unreachableAfter)
+	outcome, lease, refusal := g.againLocked(l, w, now, unreachable, &after)
+	g.mu.Unlock()
+	after.run()
+	if wait > 0 {
+		g.gates.suspect(g.key, e.ID)
+		time.AfterFunc(wait, func() { g.change(func() { g.set.Restore(e) }) })
+	}
+	return outcome, lease, refusal
+}
+
+// DialStarved ends a lease whose connection could not be opened because the process has no descriptors left. That is
+// no fault of the endpoint: the request waits at its place until some are free.
+func (g *Gate) DialStarved(l *balance.Lease, w *Waiter, now time.Time) (Outcome, balance.Lease, Refusal) {
+	var after aftermath
+	g.mu.Lock()
+	after.closing = g.set.Expire(now) // idle connections hold descriptors too
+	if !g.scarce {
+		g.scarce = true
+		time.AfterFunc(scarcity, func() { g.change(func() { g.scarce = false }) })
+	}
+	outcome, lease, refusal := g.againLocked(l, w, now, false, &after)
+	g.mu.Unlock()
+	after.run()
+	return outcome, lease, refusal
+}
+
+// RetryAfter is when a client that could not be served does well to ask again: what this service's cold starts take.
+func (g *Gate) RetryAfter() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.retryAfterLocked()
+}
+
+// openLocked reports whether requests may pass at all.
+func (g *Gate) openLocked() bool { return !g.fenced && !g.scarce && !g.removed }
+
+// admitLocked decides whether a request may wait.
+func (g *Gate) admitLocked(w *Waiter) (refusal Refusal, refused bool) {
+	if cause, closed := g.closedLocked(); closed {
+		return g.refusalLocked(cause), true
+	}
+	if most := g.Service().Hold.MaxRequests; most > 0 && g.waiting.len >= most {
+		return g.refusalLocked(CauseServiceBound), true
+	}
+	if !g.gates.Budget.reserve(w.Cost) {
+		return g.refusalLocked(CauseProcessBound), true
+	}
+	return Refusal{}, false
+}
+
+// closedLocked reports why waiting is in vain, if it is.
+func (g *Gate) closedLocked() (Cause, bool) {
+	switch {
+	case g.removed:
+		return CauseRemoved, true
+	case g.draining:
+		return CauseDraining, true
+	case g.view.Failure != nil:
+		return CauseFailed, true
+	}
+	return 0, false
+}
+
+// againLocked ends l and finds its request a new way.
+func (g *Gate) againLocked(
+	l *balance.Lease, w *Waiter, now time.Time, unreachable bool, after *aftermath,
+) (Outcome, balance.Lease, Refusal) {
+	g.endLocked(l, nil, now, after)
+	cause, closed := g.closedLocked()
+	if !closed && unreachable {
+		cause, closed = CauseUnreachable, true
+		g.refuseLocked(cause, after) // they wait for the same endpoints
+	}
+	if closed {
+		g.dispatchLocked(now, after)
+		return Refused, balance.Lease{}, g.refusalLocked(cause)
+	}
+	oldest := g.waiting.front == nil || w.seq < g.waiting.front.seq
+	if oldest && g.openLocked() {
+		if next, ok := g.set.Take(now, w.Fresh); ok {
+			g.inFlight++
+			return Leased, next, Refusal{}
+		}
+	}
+	g.gates.Budget.force(w.Cost)
+	g.waiting.pushBySeq(w)
+	g.dispatchLocked(now, after)
+	return Held, balance.Lease{}, Refusal{}
+}
+
+func (g *Gate) endLocked(l *balance.Lease, c balance.Conn, now time.Time, after *aftermath) {
+	after.closing = append(after.closing, g.set.Release(l, c, now)...)
+	g.inFlight--
+	g.last = now
+}
+
+// dispatchLocked hands the permits that are free to those who wait, oldest first.
+func (g *Gate) dispatchLocked(now time.Time, after *aftermath) {
+	if g.waiting.len == 0 || !g.openLocked() {
+		return
+	}
+	for g.waiting.front != nil {
+		w := g.waiting.front
+		l, ok := g.set.Take(now, w.Fresh)
+		if !ok {
+			break
+		}
+		g.waiting.remove(w)
+		g.gates.Budget.release(w.Cost)
+		g.inFlight++
+		after.grant(w, l)
+	}
+	g.paceLocked()
+}
+
+// refuseLocked sends away all who wait.
+func (g *Gate) refuseLocked(cause Cause, after *aftermath) {
+	after.refusal = g.refusalLocked(cause)
+	for g.waiting.front != nil {
+		w := g.waiting.front
+		g.waiting.remove(w)
+		g.gates.Budget.release(w.Cost)
+		after.refuse(w)
+	}
+}
+
+func (g *Gate) refusalLocked(cause Cause) Refusal {
+	r := Refusal{Cause: cause, RetryAfter: g.retryAfterLocked()}
+	if cause == CauseFailed {
+		r.Failure = g.view.Failure
+	}
+	return r
+}
+
+func (g *Gate) retryAfterLocked() time.Duration {
+	if g.view.Typical == 0 {
+		return unknownRetryAfter
+	}
+	return max(leastRetryAfter, (g.view.Typical + time.Second - 1).Truncate(time.Second))
+}
+
+// paceLocked sets the timer that widens the windows of new connections, if requests wait for nothing else.
+func (g *Gate) paceLocked() {
+	if g.pacing || g.waiting.len == 0 || !g.set.Paced() {
+		return
+	}
+	g.pacing = true
+	answered := g.answered
+	time.AfterFunc(slowAnswer, func() {
+		g.change(func() {
+			g.pacing = false
+			if g.answered == answered {
+				g.set.Widen()
+			}
+		})
+	})
+}
+
+// expireLocked sets the timer that closes idle connections, while there are any.
+func (g *Gate) expireLocked() {
+	if g.expiring || g.set.Idle() == 0 {
+		return
+	}
+	g.expiring = true
+	time.AfterFunc(idleConnection/4, func() {
+		g.mu.Lock()
+		closing := g.set.Expire(time.Now().Add(-idleConnection * 3 / 4))
+		g.expiring = false
+		g.expireLocked()
+		g.mu.Unlock()
+		closeAll(closing)
+	})
+}
+
+// change makes a change that may let requests pass.
+func (g *Gate) change(f func()) {
+	var after aftermath
+	g.mu.Lock()
+	f()
+	g.dispatchLocked(time.Now(), &after)
+	g.mu.Unlock()
+	after.run()
+}
+
+// aftermath is what a change under the lock leaves to be done outside it.
+type aftermath struct {
+	granted, refused queue // linked through the waiters, which are in no other queue any more
+	refusal          Refusal
+	closing          []balance.Conn
+}
+
+func (a *aftermath) grant(w *Waiter, l balance.Lease) {
+	w.lease = l
+	a.granted.push(w)
+	w.queued = false
+}
+
+func (a *aftermath) refuse(w *Waiter) {
+	a.refused.push(w)
+	w.queued = false
+}
+
+// run tells the waiters, oldest first. A waiter belongs to its engine again as soon as it is told.
+func (a *aftermath) run() {
+	for w := a.granted.front; w != nil; {
+		next, l := w.next, w.lease
+		w.next, w.prev, w.lease = nil, nil, balance.Lease{}
+		w.Grantee.Granted(l)
+		w = next
+	}
+	for w := a.refused.front; w != nil; {
+		next := w.next
+		w.next, w.prev = nil, nil
+		w.Grantee.Refused(a.refusal)
+		w = next
+	}
+	closeAll(a.closing)
+}
+
+func closeAll(conns []balance.Conn) {
+	for _, c := range conns {
+		_ = c.Close() // an idle connection; nobody is left to be told
+	}
+}

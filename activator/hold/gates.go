@@ -1,0 +1,187 @@
+package hold
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dormouse-dev/dormouse/scaling"
+)
+
+var _ scaling.Gates = (*Gates)(nil)
+
+// Gates is all gates of a process, by service. Its functions may be nil, and must not block.
+type Gates struct {
+	Budget Budget
+	// Notify is told of a request that waits for a service without endpoints. At most one call for a whole queue is
+	// made until the queue was empty or endpoints came and went.
+	Notify func(scaling.Key)
+	// Flushed is told of the first byte of the first answer to a request that waited for a cold start.
+	Flushed func(scaling.Key)
+	// Suspect is told of an endpoint that refused a connection.
+	Suspect func(service scaling.Key, endpointID string)
+
+	mu     sync.Mutex // serializes writers of gates
+	byKey  atomic.Pointer[map[scaling.Key]*Gate]
+	noView scaling.View
+}
+
+// Adopt makes services the ones that have gates, and returns their gates in the same order. The gate of a service that
+// was there before is kept, with those who wait at it; that of a service that is gone refuses them.
+func (gs *Gates) Adopt(services []*scaling.Service) []*Gate {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	before := gs.all()
+	now := make(map[scaling.Key]*Gate, len(services))
+	gates := make([]*Gate, len(services))
+	for i, s := range services {
+		g := before[s.Key]
+		if g == nil {
+			g = &Gate{key: s.Key, gates: gs, view: &gs.noView}
+		}
+		g.service.Store(s)
+		now[s.Key], gates[i] = g, g
+	}
+	gs.byKey.Store(&now)
+	for key, g := range before {
+		if now[key] == nil {
+			g.remove()
+		}
+	}
+	return gates
+}
+
+// Publish implements [scaling.Gates].
+func (gs *Gates) Publish(service scaling.Key, view *scaling.View) {
+	if g := gs.all()[service]; g != nil {
+		g.publish(view)
+	}
+}
+
+// Activity implements [scaling.Gates].
+func (gs *Gates) Activity(service scaling.Key) scaling.Activity {
+	g := gs.all()[service]
+	if g == nil {
+		return scaling.Activity{}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return scaling.Activity{Held: g.waiting.len, InFlight: g.inFlight, Carried: g.carried, Last: g.last}
+}
+
+// Fence implements [scaling.Gates].
+func (gs *Gates) Fence(service scaling.Key) (idle bool) {
+	g := gs.all()[service]
+	if g == nil {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fenced = true
+	return g.inFlight == 0 && g.waiting.len == 0
+}
+
+// Lift implements [scaling.Gates].
+func (gs *Gates) Lift(service scaling.Key) {
+	if g := gs.all()[service]; g != nil {
+		g.change(func() { g.fenced = false })
+	}
+}
+
+// Drain refuses those who wait, and from now on all who would have to: the process cannot wait any longer.
+func (gs *Gates) Drain() {
+	for _, g := range gs.all() {
+		g.refuseAll(CauseDraining, func() { g.draining = true })
+	}
+}
+
+// CloseIdle closes all idle upstream connections.
+func (gs *Gates) CloseIdle() {
+	for _, g := range gs.all() {
+		g.mu.Lock()
+		closing := g.set.Expire(time.Now().Add(time.Hour))
+		g.mu.Unlock()
+		closeAll(closing)
+	}
+}
+
+// Stats is a gate's state at one moment.
+type Stats struct {
+	Held      int
+	InFlight  int
+	Endpoints int // that the latest view lists
+	Aside     int // of them, refusing connections
+}
+
+// Each calls f for every gate that was ever used, in no order.
+func (gs *Gates) Each(f func(scaling.Key, Stats)) {
+	for key, g := range gs.all() {
+		g.mu.Lock()
+		used := g.seq > 0 || g.set.Len() > 0
+		s := Stats{Held: g.waiting.len, InFlight: g.inFlight, Endpoints: g.set.Len(), Aside: g.set.Aside()}
+		g.mu.Unlock()
+		if used {
+			f(key, s)
+		}
+	}
+}
+
+func (gs *Gates) all() map[scaling.Key]*Gate {
+	if m := gs.byKey.Load(); m != nil {
+		return *m
+	}
+	return nil
+}
+
+func (gs *Gates) notify(key scaling.Key) {
+	if gs.Notify != nil {
+		gs.Notify(key)
+	}
+}
+
+func (gs *Gates) flushed(key scaling.Key) {
+	if gs.Flushed != nil {
+		gs.Flushed(key)
+	}
+}
+
+func (gs *Gates) suspect(key scaling.Key, endpointID string) {
+	if gs.Suspect != nil {
+		gs.Suspect(key, endpointID)
+	}
+}
+
+func (g *Gate) publish(view *scaling.View) {
+	var after aftermath
+	g.mu.Lock()
+	g.view = view
+	after.closing = g.set.Update(view.Ready)
+	if view.Failure != nil {
+		g.refuseLocked(CauseFailed, &after)
+	}
+	g.dispatchLocked(time.Now(), &after)
+	wake := g.waiting.len > 0 && g.set.Len() == 0
+	g.mu.Unlock()
+	after.run()
+	if wake {
+		g.gates.notify(g.key)
+	}
+}
+
+func (g *Gate) remove() {
+	g.refuseAll(CauseRemoved, func() {
+		g.removed = true
+	})
+}
+
+func (g *Gate) refuseAll(cause Cause, change func()) {
+	var after aftermath
+	g.mu.Lock()
+	change()
+	if g.removed {
+		after.closing = g.set.Update(nil)
+	}
+	g.refuseLocked(cause, &after)
+	g.mu.Unlock()
+	after.run()
+}

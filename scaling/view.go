@@ -1,0 +1,62 @@
+package scaling
+
+import "time"
+
+// View is what the proxy path is told about one service: immutable, and a full replacement of the one before.
+type View struct {
+	// Ready endpoints may take new requests. Condemned ones (see lifecycle) are not among them.
+	Ready []Endpoint
+	// Failure makes the proxy path refuse those who wait and those who arrive, until a View without it; or nil.
+	Failure *Failure
+	// Typical is how long this service's cold starts take; zero: none was seen.
+	Typical time.Duration
+	// Wake is the cold start under way or the last one, or nil. It is another pointer for each cold start.
+	Wake *Wake
+}
+
+// Wake is the record of one cold start so far. Durations are on our own monotonic clock; a phase not seen separately has
+// length zero.
+type Wake struct {
+	Scale    time.Duration // from the first request to the recorded scale
+	Schedule time.Duration // to the workload having a place to run
+	Start    time.Duration // to the process running
+	Ready    time.Duration // to the endpoint's first proof that it answers
+}
+
+// Activity is who is using a service.
+type Activity struct {
+	Held     int       // requests that wait for an endpoint
+	InFlight int       // requests, streams and upgraded connections being served
+	Carried  bool      // any request was ever carried to an endpoint
+	Last     time.Time // when the service was last in use; zero: never
+}
+
+// Busy reports whether anybody is using the service now.
+func (a Activity) Busy() bool { return a.Held > 0 || a.InFlight > 0 }
+
+// State is where a target stands in its life.
+type State uint8
+
+// The states of a target.
+const (
+	StateAsleep   State = iota // at its minimum, put to sleep or found so
+	StateWaking                // a wake is under way; no endpoint can answer yet
+	StateAwake                 // at least one endpoint can answer, or may at any moment
+	StateDraining              // being put to sleep: new arrivals are held
+	StateFailed                // cannot start; the next request after a back-off tries again
+)
+
+// String returns the state's word, as used in logs, the API and status: Asleep, Waking, Awake, Draining or Failed.
+func (s State) String() string {
+	return [...]string{"Asleep", "Waking", "Awake", "Draining", "Failed"}[s]
+}
+
+// Transition tells that a target's state changed.
+type Transition struct {
+	Time     time.Time
+	Target   Target
+	Services []Key
+	From, To State
+	// Failure is set when To is StateFailed.
+	Failure *Failure
+}
