@@ -1,0 +1,59 @@
+# Every job of the project, the same on a laptop and in CI. A machine needs Go, GNU make and a C compiler (the race
+# detector is cgo); everything else is installed or built by the targets themselves: Debian packages by hack/setup,
+# Go tools by "go tool" from hack/tools/go.mod, where they are pinned.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+# Debian keeps nginx and haproxy out of an ordinary user's path.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+TOOL = go tool -modfile=hack/tools/go.mod
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# How long each fuzz target runs.
+export FUZZTIME ?= 10s
+
+.PHONY: help build demo test lint fmt generate bench fuzz ci clean cc
+
+help: ## Show this list
+	@echo "make TARGET"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/activator, with the version that git describes
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/activator ./cmd/activator
+
+demo: ## Watch sleeping services wake for held requests (DEMO_ONESHOT=1: end by itself)
+	@go run ./hack/demo
+
+test: cc ## Run every test under the race detector
+	@hack/setup test
+	CGO_ENABLED=1 go test -race -shuffle=on ./...
+
+lint: ## Check everything about the source that is not a test
+	@hack/setup lint
+	@hack/lint
+
+fmt: ## Format the Go source
+	@$(TOOL) golangci-lint fmt
+
+generate: ## Make generated files anew
+	go generate ./...
+
+bench: ## Measure beside nginx, HAProxy and ReverseProxy (BENCH_QUICK=1: a smoke test)
+	@hack/setup bench
+	@go run ./bench
+
+fuzz: ## Run each fuzz target for FUZZTIME (10s)
+	@hack/fuzz
+
+ci: ## Run what a submission must pass
+	@bash .ci/run
+
+clean: ## Remove what was built
+	rm -rf bin
+
+cc:
+	@cc=$$(go env CC); command -v "$${cc%% *}" >/dev/null || \
+		{ echo "make test needs a C compiler for the race detector, and '$$cc' is not there: install gcc, or set CC" >&2; exit 1; }
