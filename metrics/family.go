@@ -2,199 +2,154 @@ package metrics
 
 import (
 	"slices"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// families are the metrics that services count on.
+// families are the metrics that services count on. They are immutable.
 type families struct {
-	requests        *family[prometheus.Counter]
-	requestDuration *family[prometheus.Observer]
-	holdDuration    *family[prometheus.Observer]
-	coldStarts      *family[prometheus.Counter]
-	coldStart       *family[prometheus.Observer]
-	coldStartPhase  *family[prometheus.Observer]
-	scaleOperations *family[prometheus.Counter]
-	wakeEvents      *family[prometheus.Counter]
-	dialFailures    *family[prometheus.Counter]
-	refused         *family[prometheus.Counter]
+	serviceLabels []string // namespace and service, or none
+	counters      int      // of one service, in all families
+	histograms    int
+
+	requests          *family
+	requestDuration   *family
+	holdDuration      *family
+	coldStarts        *family
+	coldStartDuration *family
+	coldStartPhase    *family
+	scaleOperations   *family
+	wakeEvents        *family
+	dialFailures      *family
+	refused           *family
 }
 
 func newFamilies(serviceLabels []string) *families {
-	labels := func(extra ...string) []string { return slices.Concat(serviceLabels, extra) }
+	f := &families{serviceLabels: serviceLabels}
 
-	return &families{
-		requests: counters("dormouse_requests_total",
-			"Finished requests by the class of the status code that the client saw; 499: the client left first.",
-			labels("code"), words("1xx", "2xx", "3xx", "4xx", "5xx", "499")),
-		requestDuration: histograms("dormouse_request_duration_seconds",
-			"From a request's arrival to the end of its answer, the hold included.",
-			requestBuckets(), labels()),
-		holdDuration: histograms("dormouse_hold_duration_seconds",
-			"How long held requests waited, by how the wait ended.",
-			coldBuckets(), labels("outcome"),
-			words(HoldGranted, HoldCancelled, HoldTimeout, HoldRefused, HoldFailed)),
-		coldStarts: counters("dormouse_cold_starts_total",
-			"Cold starts by how they ended.",
-			labels("outcome"), words(ColdStartReady, ColdStartFailed, ColdStartAbandoned)),
-		coldStart: histograms("dormouse_cold_start_duration_seconds",
-			"From the first held request to the first byte of an answer, for cold starts that ended ready.",
-			coldBuckets(), labels()),
-		coldStartPhase: histograms("dormouse_cold_start_phase_duration_seconds",
-			"The parts of cold starts that ended ready; they add up to dormouse_cold_start_duration_seconds.",
-			phaseBuckets(), labels("phase"), words("scale", "schedule", "start", "ready", "flush")),
-		scaleOperations: counters("dormouse_scale_operations_total",
-			"Writes of a target's scale.",
-			labels("direction", "outcome"), words(Up, Down), words(scaleOK, scaleError)),
-		wakeEvents: counters("dormouse_wake_events_total",
-			"Events that asked for a wake, by who asked and what it led to.",
-			labels("source", "outcome"),
-			words(SourceRequest, SourceEvent, SourceAPI, SourceReassert),
-			words(WakeStarted, WakeJoined, WakeUnneeded, WakeFailed, WakeUnknown)),
-		dialFailures: counters("dormouse_dial_failures_total",
-			"Failed attempts to connect to an endpoint; each is retried on another one.",
-			labels("reason"), words(DialRefused, DialTimeout, DialDescriptors, DialTLS)),
-		refused: counters("dormouse_refused_requests_total",
-			"Requests that Dormouse answered itself, with an error.",
-			labels("reason"), words(
-				RefusedServiceBound, RefusedProcessBound, RefusedConnectionBound, RefusedFailed, RefusedTimeout,
-				RefusedUnreachable, RefusedUpstream, RefusedDraining, RefusedUnrouted)),
+	f.requests = f.counter("dormouse_requests_total",
+		"Finished requests by the class of the status code that the client saw; 499: the client left first.",
+		label("code", "1xx", "2xx", "3xx", "4xx", "5xx", "499", other))
+	f.requestDuration = f.histogram("dormouse_request_duration_seconds",
+		"From a request's arrival to the end of its answer, the hold included.",
+		[]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60})
+	f.holdDuration = f.histogram("dormouse_hold_duration_seconds",
+		"How long held requests waited, by how the wait ended.",
+		[]float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120},
+		label("outcome", HoldGranted, HoldCancelled, HoldTimeout, HoldRefused, HoldFailed, other))
+	f.coldStarts = f.counter("dormouse_cold_starts_total",
+		"Cold starts by how they ended.",
+		label("outcome", ColdStartReady, ColdStartFailed, ColdStartAbandoned, other))
+	f.coldStartDuration = f.histogram("dormouse_cold_start_duration_seconds",
+		"From the first held request to the first byte of an answer, for cold starts that ended ready.",
+		[]float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120})
+	f.coldStartPhase = f.histogram("dormouse_cold_start_phase_duration_seconds",
+		"The phases of cold starts that ended ready; they add up to dormouse_cold_start_duration_seconds.",
+		[]float64{0.05, 0.25, 1, 5, 30, 120},
+		label("phase", phaseScale, phaseSchedule, phaseStart, phaseReady, phaseFlush))
+	f.scaleOperations = f.counter("dormouse_scale_operations_total",
+		"Writes of a target's scale, by direction and how they ended.",
+		label("direction", Up, Down, other),
+		label("outcome", scaleOK, scaleError))
+	f.wakeEvents = f.counter("dormouse_wake_events_total",
+		"Events that asked for a wake, by who asked and what it led to.",
+		label("source", SourceRequest, SourceEvent, SourceAPI, SourceReassert, other),
+		label("outcome", WakeStarted, WakeJoined, WakeUnneeded, WakeFailed, WakeUnknown, other))
+	f.dialFailures = f.counter("dormouse_dial_failures_total",
+		"Failed attempts to connect to an endpoint.",
+		label("reason", DialRefused, DialTimeout, DialDescriptors, DialTLS, DialOther))
+	f.refused = f.counter("dormouse_refused_requests_total",
+		"Requests that Dormouse answered itself, with an error.",
+		label("reason", RefusedServiceBound, RefusedProcessBound, RefusedConnectionBound, RefusedFailed, RefusedTimeout,
+			RefusedUnreachable, RefusedUpstream, RefusedDraining, RefusedUnrouted, other))
+	return f
+}
+
+// all returns the families in the order of their slots.
+func (f *families) all() []*family {
+	return []*family{
+		f.requests, f.requestDuration, f.holdDuration, f.coldStarts, f.coldStartDuration, f.coldStartPhase,
+		f.scaleOperations, f.wakeEvents, f.dialFailures, f.refused,
 	}
 }
 
-func (f *families) collectors() []prometheus.Collector {
-	return []prometheus.Collector{
-		f.requests, f.requestDuration, f.holdDuration, f.coldStarts, f.coldStart, f.coldStartPhase, f.scaleOperations,
-		f.wakeEvents, f.dialFailures, f.refused,
+func (f *families) counter(name, help string, labels ...closedSet) *family {
+	c := f.family(name, help, labels)
+	c.first = f.counters
+	f.counters += c.size()
+	return c
+}
+
+// histogram adds a family of histograms with these classic bounds, in seconds: see newLayout. There are few of them,
+// because every service in use pays for each one; who wants resolution scrapes the native form.
+func (f *families) histogram(name, help string, bounds []float64, labels ...closedSet) *family {
+	h := f.family(name, help, labels)
+	h.layout = newLayout(bounds)
+	h.first = f.histograms
+	f.histograms += h.size()
+	return h
+}
+
+func (f *families) family(name, help string, sets []closedSet) *family {
+	labels := slices.Clone(f.serviceLabels)
+	for _, set := range sets {
+		labels = append(labels, set.label)
 	}
+	return &family{desc: prometheus.NewDesc(name, help, labels, nil), sets: sets}
 }
 
-// family is one metric, with a child for each service and each combination of words. C is what counts: a
-// prometheus.Counter or a prometheus.Observer.
-type family[C any] struct {
-	prometheus.Collector
-
-	sets    [][]string // the closed set of each label beyond namespace and service
-	with    func(labelValues ...string) C
-	remove  func(labelValues ...string) bool
-	discard C // on no registry: for services that were forgotten
+// A family is one metric: for each service a slot for each combination of its words.
+type family struct {
+	desc   *prometheus.Desc
+	sets   []closedSet // of the labels beyond namespace and service
+	first  int         // of its slots, among a service's counters or histograms
+	layout *layout     // of its histograms; nil: its slots are counters
 }
 
-func counters(name, help string, labels []string, sets ...[]string) *family[prometheus.Counter] {
-	opts := prometheus.CounterOpts{Name: name, Help: help}
-	vec := prometheus.NewCounterVec(opts, labels)
-	return &family[prometheus.Counter]{
-		Collector: vec, sets: sets, with: vec.WithLabelValues, remove: vec.DeleteLabelValues,
-		discard: prometheus.NewCounter(opts),
+// A closedSet is a label and all the words it may have.
+type closedSet struct {
+	label string
+	words []string
+}
+
+func label[W ~string](name string, words ...W) closedSet {
+	set := closedSet{label: name}
+	for _, word := range words {
+		set.words = append(set.words, string(word))
 	}
+	return set
 }
 
-// histograms returns a family of histograms that are classic, with the buckets given, and native.
-func histograms(name, help string, buckets []float64, labels []string, sets ...[]string) *family[prometheus.Observer] {
-	opts := prometheus.HistogramOpts{
-		Name: name, Help: help, Buckets: buckets,
-		// Eight buckets for each power of two, until there are 50 of them. Then those under a millisecond are merged, then
-		// all are made coarser. The histogram is never reset: counts stay exact, only resolution is lost.
-		NativeHistogramBucketFactor:     1.1,
-		NativeHistogramMaxBucketNumber:  50,
-		NativeHistogramMaxZeroThreshold: 0.001,
-		NativeHistogramMaxExemplars:     -1, // none
-	}
-	vec := prometheus.NewHistogramVec(opts, labels)
-	return &family[prometheus.Observer]{
-		Collector: vec, sets: sets, with: vec.WithLabelValues, remove: vec.DeleteLabelValues,
-		discard: prometheus.NewHistogram(opts),
-	}
-}
-
-// The classic buckets, in seconds. Few, because every service that is used pays for each of them; who wants resolution
-// scrapes native histograms.
-
-func requestBuckets() []float64 {
-	return []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60}
-}
-
-func coldBuckets() []float64 {
-	return []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120}
-}
-
-func phaseBuckets() []float64 {
-	return []float64{0.05, 0.25, 1, 5, 30, 120}
-}
-
-// size returns the number of combinations of words, "other" included.
-func (f *family[C]) size() int {
+// size returns the number of slots.
+func (f *family) size() int {
 	n := 1
 	for _, set := range f.sets {
-		n *= len(set) + 1
+		n *= len(set.words)
 	}
 	return n
 }
 
-// slot returns the number of a combination of words, in [0, size).
-func (f *family[C]) slot(words []string) int {
+// slot returns the slot for one word of each set. A word outside its set is taken for the set's last one, which is "other"
+// wherever callers choose the word.
+func (f *family) slot(words []string) int {
 	n := 0
 	for i, set := range f.sets {
-		at := slices.Index(set, words[i])
+		at := slices.Index(set.words, words[i])
 		if at < 0 {
-			at = len(set)
+			at = len(set.words) - 1
 		}
-		n = n*(len(set)+1) + at
+		n = n*len(set.words) + at
 	}
-	return n
+	return f.first + n
 }
 
-// labelValues returns the label values of one of a service's slots.
-func (f *family[C]) labelValues(s *Service, slot int) []string {
+// words is the inverse of slot.
+func (f *family) words(slot int) []string {
+	n := slot - f.first
 	words := make([]string, len(f.sets))
 	for i, set := range slices.Backward(f.sets) {
-		at := slot % (len(set) + 1)
-		slot /= len(set) + 1
-		words[i] = other
-		if at < len(set) {
-			words[i] = set[at]
-		}
+		words[i] = set.words[n%len(set.words)]
+		n /= len(set.words)
 	}
-	return append(s.labelValues(), words...)
-}
-
-// series is one service's share of a family: its children, each made when its words are first counted.
-type series[C any] struct {
-	family *family[C]
-	slots  []atomic.Pointer[C]
-}
-
-func newSeries[C any](f *family[C]) series[C] {
-	return series[C]{family: f, slots: make([]atomic.Pointer[C], f.size())}
-}
-
-// child returns the child for a combination of words, one for each of the family's sets.
-func (r *series[C]) child(s *Service, words ...string) C {
-	slot := r.family.slot(words)
-	if child := r.slots[slot].Load(); child != nil {
-		return *child
-	}
-	return r.bind(s, slot)
-}
-
-// bind makes a child. A service that was forgotten gets one that nobody scrapes.
-func (r *series[C]) bind(s *Service, slot int) C {
-	s.metrics.mu.Lock()
-	defer s.metrics.mu.Unlock()
-	child := r.family.discard
-	if !s.forgotten {
-		child = r.family.with(r.family.labelValues(s, slot)...)
-	}
-	r.slots[slot].Store(&child)
-	return child
-}
-
-// deleteLocked takes the children off the registry. The caller holds the Metrics' lock.
-func (r *series[C]) deleteLocked(s *Service) {
-	for slot := range r.slots {
-		if r.slots[slot].Load() != nil {
-			r.family.remove(r.family.labelValues(s, slot)...)
-		}
-	}
+	return words
 }

@@ -35,7 +35,7 @@ type Metrics struct {
 	gauges   *gauges
 	shared   *Service // what all services share without ServiceLabel, or nil
 
-	mu       sync.Mutex // guards the following, Service.forgotten, and the making and deleting of children
+	mu       sync.Mutex // guards the following
 	services map[serviceKey]*Service
 }
 
@@ -50,17 +50,17 @@ func New(reg prometheus.Registerer, opts Options) (*Metrics, error) {
 	}
 	m := &Metrics{families: newFamilies(serviceLabels), services: make(map[serviceKey]*Service)}
 	if !opts.ServiceLabel {
-		m.shared = &Service{metrics: m}
+		m.shared = &Service{families: m.families}
 	}
 	m.gauges = newGauges(serviceLabels, m.used)
 
-	all := append(m.families.collectors(),
+	for _, collector := range []prometheus.Collector{
+		tallies{m},
 		m.gauges,
 		buildInfo(opts),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
-	for _, collector := range all {
+	} {
 		if err := reg.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -72,7 +72,7 @@ func New(reg prometheus.Registerer, opts Options) (*Metrics, error) {
 // is counted on it, it costs no series and less than 200 bytes.
 //
 // Both names empty stand for what belongs to no service: requests without a route, events for unknown names. Never pass
-// names that nothing but a client has chosen.
+// names that only a client has chosen.
 func (m *Metrics) Service(namespace, name string) *Service {
 	if m.shared != nil {
 		return m.shared
@@ -82,28 +82,18 @@ func (m *Metrics) Service(namespace, name string) *Service {
 	key := serviceKey{namespace, name}
 	service := m.services[key]
 	if service == nil {
-		service = &Service{metrics: m, key: key}
+		service = &Service{families: m.families, key: key}
 		m.services[key] = service
 	}
 	return service
 }
 
-// Forget deletes every series of a service that no longer exists. What is still counted on its handle, by requests that
-// end later, is dropped; [Metrics.Service] returns a new handle from now on. Without ServiceLabel there is nothing to
-// delete.
+// Forget deletes every series of a service that no longer exists. What its requests still count on its handle is scraped
+// no more, and [Metrics.Service] returns a new handle from now on. Without ServiceLabel there is nothing to delete.
 func (m *Metrics) Forget(namespace, name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := serviceKey{namespace, name}
-	service := m.services[key]
-	if service == nil {
-		return
-	}
-	delete(m.services, key)
-	service.forgotten = true
-	if c := service.children.Load(); c != nil {
-		c.deleteLocked(service)
-	}
+	delete(m.services, serviceKey{namespace, name})
 }
 
 // used reports whether anything was ever counted for a service.
@@ -111,7 +101,23 @@ func (m *Metrics) used(key serviceKey) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	service := m.services[key]
-	return service != nil && service.children.Load() != nil
+	return service != nil && service.tally.Load() != nil
+}
+
+// inUse returns the services for which something was counted.
+func (m *Metrics) inUse() []*Service {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var services []*Service
+	if m.shared != nil && m.shared.tally.Load() != nil {
+		services = append(services, m.shared)
+	}
+	for _, service := range m.services {
+		if service.tally.Load() != nil {
+			services = append(services, service)
+		}
+	}
+	return services
 }
 
 func buildInfo(opts Options) prometheus.Collector {

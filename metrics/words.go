@@ -106,14 +106,14 @@ const (
 	scaleError = "error"
 )
 
-// words returns the closed set of one label. "other" is in every set, and not named here.
-func words[W ~string](set ...W) []string {
-	texts := make([]string, len(set))
-	for i, word := range set {
-		texts[i] = string(word)
-	}
-	return texts
-}
+// The phases of a cold start.
+const (
+	phaseScale    = "scale"
+	phaseSchedule = "schedule"
+	phaseStart    = "start"
+	phaseReady    = "ready"
+	phaseFlush    = "flush"
+)
 
 // class returns the word for a response's status code: its first digit's class, or 499 itself, which stands for a client
 // that left before there was an answer.
