@@ -8,6 +8,9 @@ type View struct {
 	Ready []Endpoint
 	// Failure makes the proxy path refuse those who wait and those who arrive, until a View without it; or nil.
 	Failure *Failure
+	// Asleep asks for a notification of the first request although endpoints may be Ready: the target is at a minimum
+	// above zero.
+	Asleep bool
 	// Typical is how long this service's cold starts take; zero: none was seen.
 	Typical time.Duration
 	// Wake is the cold start under way or the last one, or nil. It is another pointer for each cold start.
@@ -51,12 +54,22 @@ func (s State) String() string {
 	return [...]string{"Asleep", "Waking", "Awake", "Draining", "Failed"}[s]
 }
 
-// Transition tells that a target's state changed.
-type Transition struct {
+// Notice tells what happened to a target.
+type Notice struct {
 	Time     time.Time
+	Kind     NoticeKind
 	Target   Target
 	Services []Key
-	From, To State
+	From, To State // equal but for NoticeState
 	// Failure is set when To is StateFailed.
 	Failure *Failure
 }
+
+// NoticeKind says what a [Notice] is about.
+type NoticeKind uint8
+
+// The kinds of notice.
+const (
+	NoticeState    NoticeKind = iota // the state changed from From to To
+	NoticeWakeLost                   // a wake does not hold: its write failed, or the scale was seen below what it asked for
+)

@@ -49,6 +49,7 @@ type Gate struct {
 	removed  bool
 	draining bool
 	view     *scaling.View
+	wanted   *scaling.View // the view under which a request has passed
 	flushed  *scaling.Wake // the cold start whose first answer was reported
 	answered uint64        // first bytes on new connections
 	pacing   bool          // a timer is set that widens windows
@@ -77,7 +78,12 @@ func (g *Gate) Acquire(w *Waiter, now time.Time) (Outcome, balance.Lease, Refusa
 	if g.waiting.len == 0 && g.openLocked() {
 		if l, ok := g.set.Take(now, w.Fresh); ok {
 			g.inFlight++
+			wake := g.view.Asleep && g.wanted != g.view
+			g.wanted = g.view
 			g.mu.Unlock()
+			if wake { // asleep at a minimum above zero: it answers, but is wanted larger
+				g.gates.notify(g.key)
+			}
 			return Leased, l, Refusal{}
 		}
 	}

@@ -1,0 +1,93 @@
+package scaling
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// coldOutcome is how a cold start ended.
+type coldOutcome uint8
+
+const (
+	coldReady     coldOutcome = iota // an endpoint answered
+	coldFailed                       // the workload cannot start
+	coldAbandoned                    // put to sleep again before it answered anybody
+)
+
+// stamp notes how far the endpoints have come, the first time that a snapshot shows it.
+func (l *lifecycle) stamp(now time.Time, sn *Endpoints) {
+	c := l.cold
+	if c == nil || !c.ready.IsZero() {
+		return
+	}
+	for _, p := range sn.Pending {
+		if l.condemned[p.ID] {
+			continue
+		}
+		if p.Stage >= StageScheduled && c.scheduled.IsZero() {
+			c.scheduled = now
+		}
+		if p.Stage >= StageRunning && c.running.IsZero() {
+			c.running = now
+		}
+	}
+}
+
+// flush ends a cold start with the first byte of the first answer.
+func (l *lifecycle) flush(now time.Time) {
+	if l.cold != nil && !l.cold.ready.IsZero() {
+		l.endCold(now, coldReady)
+	}
+}
+
+// endCold closes the record of a cold start, if one is open.
+func (l *lifecycle) endCold(now time.Time, outcome coldOutcome) {
+	c := l.cold
+	if c == nil {
+		return
+	}
+	l.cold = nil
+	c.flushed, c.outcome = now, outcome
+	if outcome == coldReady {
+		l.recent = append(l.recent, c.flushed.Sub(c.first))
+		l.recent = l.recent[max(0, len(l.recent)-typicalOf):]
+		sorted := slices.Sorted(slices.Values(l.recent))
+		l.typical = sorted[len(sorted)/2]
+	}
+	l.do(action{kind: actColdStart, cold: c})
+}
+
+// lastCold is how long the latest cold start took, or zero.
+func (l *lifecycle) lastCold() time.Duration {
+	if len(l.recent) == 0 {
+		return 0
+	}
+	return l.recent[len(l.recent)-1]
+}
+
+// record turns the stamps into the lengths of phases, which add up to the whole. A stamp that is missing, or that came
+// before the one before it, makes a phase of length zero.
+func (c *coldStart) record() *Wake {
+	w := &Wake{}
+	at := c.first
+	for _, phase := range []struct {
+		length *time.Duration
+		end    time.Time
+	}{{&w.Scale, c.recorded}, {&w.Schedule, c.scheduled}, {&w.Start, c.running}, {&w.Ready, c.ready}} {
+		if phase.end.After(at) {
+			*phase.length = phase.end.Sub(at)
+			at = phase.end
+		}
+	}
+	return w
+}
+
+// asFailure returns the final failure in err, or nil.
+func asFailure(err error) *Failure {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return nil
+}

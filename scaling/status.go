@@ -1,0 +1,81 @@
+package scaling
+
+import "time"
+
+// Status is what is known of one service, for people.
+type Status struct {
+	Service Key
+	Target  Target
+	State   State
+	Since   time.Time // when it came to State; zero: since the start
+
+	Replicas int32 // the recorded wish; negative: not known
+	Ready    int
+	Pending  int
+	Activity Activity
+
+	LastWake      time.Time     // when the last wake began; zero: never
+	LastColdStart time.Duration // how long the last one took; zero: none was seen
+	PinnedUntil   time.Time     // zero: not pinned
+	Failure       *Failure      // set in StateFailed
+	NoTrafficYet  bool          // it is not put to sleep, because nothing was ever carried for it
+}
+
+// status is the part of it that is the target's, and immutable.
+type status struct {
+	state         State
+	since         time.Time
+	replicas      int32
+	endpoints     map[Key][2]int // ready, pending
+	lastWake      time.Time
+	lastColdStart time.Duration
+	pinnedUntil   time.Time
+	failure       *Failure
+	carried       bool
+}
+
+// Status returns what is known of a service, and whether there is such a service.
+func (h *ScaleHandler) Status(service Key) (Status, bool) {
+	t := h.targets.Load().byService[service]
+	if t == nil {
+		return Status{}, false
+	}
+	s := Status{Service: service, Target: t.id, Replicas: -1, Activity: h.gates.Activity(service)}
+	if st := t.status.Load(); st != nil {
+		s.State, s.Since, s.Replicas = st.state, st.since, st.replicas
+		s.Ready, s.Pending = st.endpoints[service][0], st.endpoints[service][1]
+		s.LastWake, s.LastColdStart, s.PinnedUntil, s.Failure = st.lastWake, st.lastColdStart, st.pinnedUntil, st.failure
+		s.NoTrafficYet = st.state == StateAwake && !st.carried && !s.Activity.Carried
+	}
+	return s, true
+}
+
+// Services returns the keys of all services, as configured.
+func (h *ScaleHandler) Services() []Key { return h.targets.Load().order }
+
+// publishStatus makes the target's part of the status what it is now.
+func (t *target) publishStatus(now time.Time) {
+	before := t.status.Load()
+	s := &status{
+		state: t.life.state, replicas: t.life.spec, failure: t.life.failure, pinnedUntil: t.life.pinnedUntil,
+		lastColdStart: t.life.lastCold(), carried: t.life.carried || t.life.policy.initial,
+	}
+	if before != nil {
+		s.since, s.lastWake = before.since, before.lastWake
+	}
+	if before == nil || before.state != s.state {
+		s.since = now
+		if s.state == StateWaking {
+			s.lastWake = now
+		}
+	}
+	for key, sn := range t.life.snapshots {
+		if len(sn.Ready)+len(sn.Pending) > 0 {
+			if s.endpoints == nil {
+				s.endpoints = make(map[Key][2]int, len(t.life.snapshots))
+			}
+			s.endpoints[key] = [2]int{len(sn.Ready), len(sn.Pending)}
+		}
+	}
+	t.status.Store(s)
+}

@@ -1,0 +1,306 @@
+package scaling
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dormouse-dev/dormouse/metrics"
+)
+
+// target is one lifecycle and its mailbox. It has no goroutine: post works the mailbox off unless somebody else does.
+type target struct {
+	handler *ScaleHandler
+	id      Target
+	status  atomic.Pointer[status]
+
+	mu     sync.Mutex // guards the following
+	inbox  []mail
+	busy   bool // somebody works the inbox off
+	closed bool
+
+	services atomic.Pointer[[]*Service]
+
+	// The following belong to whoever works the inbox off.
+	life     lifecycle
+	merged   *Service // the first service, with the replicas that all services together ask for
+	timer    *time.Timer
+	alarm    time.Time
+	asking   []asker         // who waits for a wake to be recorded
+	sleeping []chan<- answer // who waits for a sleep to be recorded
+}
+
+type asker struct {
+	done   chan<- answer
+	result WakeResult
+}
+
+// mail is an event, and who wants to know what came of it.
+type mail struct {
+	event    event
+	services []*Service    // for evConfigured
+	done     chan<- answer // has room for one; or nil
+}
+
+type answer struct {
+	result WakeResult
+	err    error
+}
+
+// post hands the target its mail, in order. It does not wait for anything but other mail of the same target.
+func (t *target) post(m mail) {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		m.reply(answer{err: ErrStopped})
+		return
+	}
+	t.inbox = append(t.inbox, m)
+	if t.busy {
+		t.mu.Unlock()
+		return
+	}
+	t.busy = true
+	for len(t.inbox) > 0 {
+		inbox := t.inbox
+		t.inbox = nil
+		t.mu.Unlock()
+		for _, m := range inbox {
+			t.handle(m)
+		}
+		t.mu.Lock()
+	}
+	t.busy = false
+	t.mu.Unlock()
+}
+
+// close ends the target: it takes no mail any more, and sets no alarm.
+func (t *target) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for _, m := range t.inbox {
+		m.reply(answer{err: ErrStopped})
+	}
+	t.inbox = nil
+}
+
+func (t *target) handle(m mail) {
+	now := time.Now()
+	e := m.event
+	if e.kind == evConfigured {
+		t.services.Store(&m.services)
+		e.policy, t.merged = merge(m.services)
+		e.services = make([]Key, len(m.services))
+		for i, s := range m.services {
+			e.services[i] = s.Key
+		}
+	}
+	e.activity = t.activity()
+	actions, outcome := t.life.step(now, e)
+	if e.kind == evWrote && e.err != nil {
+		t.handler.logger.Error("a scale could not be written", zap.Stringer("target", t.id), zap.Error(e.err))
+	}
+	var fence bool
+	for _, a := range actions {
+		fence = t.carryOut(now, a) || fence
+	}
+	t.answer(m, outcome)
+	t.setAlarm(now)
+	t.publishStatus(now)
+	if fence {
+		idle := true
+		for _, s := range t.known() {
+			idle = t.handler.gates.Fence(s.Key) && idle
+		}
+		t.handle(mail{event: event{kind: evFenced, idle: idle}})
+	}
+}
+
+// carryOut does what the lifecycle wants done, but for raising the fence, which it reports: the answer to that is the
+// next event.
+func (t *target) carryOut(now time.Time, a action) (fence bool) {
+	h := t.handler
+	switch a.kind {
+	case actWrite:
+		direction := metrics.Up
+		if t.life.writing == writingSleep {
+			direction = metrics.Down
+		}
+		h.write(t, t.merged, a.replicas, direction)
+	case actFence:
+		return true
+	case actLift:
+		for _, s := range t.known() {
+			h.gates.Lift(s.Key)
+		}
+	case actPublish:
+		for _, s := range t.known() {
+			v := t.life.view(s.Key)
+			if !s.Hold.FailFast {
+				v.Failure = nil
+			}
+			h.gates.Publish(s.Key, v)
+		}
+	case actState:
+		t.logState(a)
+		t.notify(Notice{Time: now, Kind: NoticeState, From: a.from, To: a.to, Failure: t.life.failure})
+	case actLost:
+		t.notify(Notice{Time: now, Kind: NoticeWakeLost, From: t.life.state, To: t.life.state})
+	case actColdStart:
+		t.countColdStart(a.cold)
+	}
+	return false
+}
+
+func (t *target) notify(n Notice) {
+	n.Target, n.Services = t.id, t.life.services
+	t.handler.notices.send(n)
+}
+
+func (t *target) logState(a action) {
+	log := t.handler.logger.With(zap.Stringer("target", t.id), zap.Stringer("from", a.from), zap.Int32("spec", t.life.spec))
+	switch a.to {
+	case StateAsleep:
+		log.Info("asleep")
+	case StateWaking:
+		log.Info("waking", zap.Int32("replicas", t.life.size), zap.Int("held", t.activity().Held))
+	case StateAwake:
+		log.Info("awake", zap.Int("held", t.activity().Held))
+	case StateDraining:
+		log.Debug("going to sleep")
+	case StateFailed:
+		log.Warn("cannot start", zap.String("reason", string(t.life.failure.Reason)), zap.String("message", t.life.failure.Message))
+	}
+}
+
+func (t *target) countColdStart(c *coldStart) {
+	key := t.merged.Key
+	w := c.record()
+	phases := metrics.Phases{Scale: w.Scale, Schedule: w.Schedule, Start: w.Start, Ready: w.Ready}
+	if !c.ready.IsZero() && c.flushed.After(c.ready) {
+		phases.Flush = c.flushed.Sub(c.ready)
+	}
+	outcome := metrics.ColdStartReady
+	switch c.outcome {
+	case coldFailed:
+		outcome = metrics.ColdStartFailed
+	case coldAbandoned:
+		outcome = metrics.ColdStartAbandoned
+	case coldReady:
+		t.handler.logger.Info("cold start", zap.Stringer("target", t.id), zap.Duration("whole", phases.Whole()),
+			zap.Duration("scale", phases.Scale), zap.Duration("schedule", phases.Schedule),
+			zap.Duration("start", phases.Start), zap.Duration("ready", phases.Ready), zap.Duration("flush", phases.Flush))
+	}
+	t.handler.metrics.Service(key.Namespace, key.Name).ColdStart(outcome, phases)
+}
+
+// answer tells those who asked what came of it, now or when the write under way has ended.
+func (t *target) answer(m mail, outcome wakeOutcome) {
+	writingWake := t.life.writing == writingWake || t.life.wakeAfter
+	draining := t.life.state == StateDraining
+	switch m.event.kind {
+	case evWake, evPin:
+		if outcome != wakeUnneeded && writingWake {
+			t.asking = append(t.asking, asker{m.done, WakeResult(outcome)})
+		} else {
+			m.reply(answer{result: WakeResult(outcome)})
+		}
+	case evSleep:
+		t.sleeping = append(t.sleeping, m.done)
+	}
+	if !writingWake {
+		for _, a := range t.asking {
+			mail{done: a.done}.reply(answer{result: a.result, err: m.event.err})
+		}
+		t.asking = nil
+	}
+	if !draining {
+		for _, done := range t.sleeping {
+			mail{done: done}.reply(answer{err: t.sleepError(m.event)})
+		}
+		t.sleeping = nil
+	}
+}
+
+// sleepError is what became of a wish to sleep when last was the event that ended it.
+func (t *target) sleepError(last event) error {
+	switch {
+	case last.kind == evWrote:
+		return last.err
+	case t.life.state == StateAsleep, t.life.spec == t.life.policy.min:
+		return nil
+	}
+	return ErrBusy
+}
+
+func (m mail) reply(a answer) {
+	if m.done != nil {
+		m.done <- a
+	}
+}
+
+// setAlarm keeps the timer at the lifecycle's next deadline, or stopped where it has none.
+func (t *target) setAlarm(now time.Time) {
+	alarm := t.life.alarm()
+	if alarm.Equal(t.alarm) {
+		return
+	}
+	t.alarm = alarm
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
+	}
+	if !alarm.IsZero() {
+		t.timer = time.AfterFunc(alarm.Sub(now), func() { t.post(mail{event: event{kind: evTick}}) })
+	}
+}
+
+func (t *target) known() []*Service {
+	if s := t.services.Load(); s != nil {
+		return *s
+	}
+	return nil
+}
+
+// activity is the use of all services of the target together.
+func (t *target) activity() (sum Activity) {
+	for _, s := range t.known() {
+		a := t.handler.gates.Activity(s.Key)
+		sum.Held += a.Held
+		sum.InFlight += a.InFlight
+		sum.Carried = sum.Carried || a.Carried
+		sum.Last = latest(sum.Last, a.Last)
+	}
+	return sum
+}
+
+// merge returns what services ask of their target together: the largest of each wish.
+func merge(services []*Service) (policy, *Service) {
+	first := *services[0]
+	p := policy{max: first.Replicas.Max, concurrency: first.Upstream.MaxConcurrency}
+	never := false
+	for _, s := range services {
+		p.min = max(p.min, s.Replicas.Min)
+		p.wake = max(p.wake, s.Replicas.Wake)
+		p.max = max(p.max, s.Replicas.Max)
+		p.idleAfter = max(p.idleAfter, s.Idle.After)
+		p.initial = p.initial || s.Idle.Initial
+		never = never || s.Idle.After <= 0
+		if c := s.Upstream.MaxConcurrency; c > 0 && (p.concurrency == 0 || c < p.concurrency) {
+			p.concurrency = c
+		}
+	}
+	for _, s := range services {
+		if s.Replicas.Max == 0 {
+			p.max = 0
+		}
+	}
+	if never {
+		p.idleAfter = 0
+	}
+	first.Replicas = Replicas{Min: p.min, Wake: p.wake, Max: p.max}
+	return p, &first
+}
