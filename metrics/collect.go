@@ -7,8 +7,8 @@ import (
 )
 
 // tallies collects what was counted for services. Series are made at each scrape from the services' counters, not kept
-// between scrapes: client_golang's vectors take 600 bytes for one counter, most of it for labels, and would need every
-// child deleted with its service.
+// between scrapes: client_golang's vectors take 650 bytes for one counter, most of it for labels, and would have to be
+// told to delete each child of a service that goes.
 type tallies struct{ metrics *Metrics }
 
 var _ prometheus.Collector = tallies{}
@@ -22,11 +22,12 @@ func (t tallies) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (t tallies) Collect(metrics chan<- prometheus.Metric) {
+	families := t.metrics.families.all()
 	for _, service := range t.metrics.inUse() {
-		tally := service.tally.Load()
-		for _, f := range t.metrics.families.all() {
+		tally, labels := service.tally.Load(), service.labelValues()
+		for _, f := range families {
 			for slot := f.first; slot < f.first+f.size(); slot++ {
-				if metric := tally.metric(f, slot, service.labelValues()); metric != nil {
+				if metric := tally.metric(f, slot, labels); metric != nil {
 					metrics <- metric
 				}
 			}

@@ -34,13 +34,15 @@ type ProcessGauges struct {
 	Services                          int // that are configured
 }
 
-// ObserveGauges lets every scrape call source, which calls emit once for each service. It must not block. Services that
-// were never used and have nothing but zeros get no series. A later call replaces the source.
+// ObserveGauges lets every scrape call source, which calls emit once for each service. Source must not
+// block, and may be called by several scrapes at once. Services that were never used and have nothing but zeros get no
+// series. A later call replaces the source.
 func (m *Metrics) ObserveGauges(source func(emit func(ServiceGauges))) {
 	m.gauges.services.Store(&source)
 }
 
-// ObserveProcess lets every scrape call source, which must not block. A later call replaces the source.
+// ObserveProcess lets every scrape call source, which must not block and may be called by several at once. A later call
+// replaces the source.
 func (m *Metrics) ObserveProcess(source func() ProcessGauges) {
 	m.gauges.process.Store(&source)
 }

@@ -13,9 +13,9 @@ import (
 // buckets are those of native histograms of schema 3 (each at most 2^(1/8), or 9 %, wider than the one before), grouped
 // in octaves that are made when something falls into them.
 //
-// It exists because client_golang's own keeps its native buckets in two sync.Maps: measured, 15 KiB for a service's
-// request durations where this takes 1 KiB, and the bound on buckets that keeps it from taking more costs resolution. Here
-// the number of buckets is bounded by the range, 61 µs to 12 days, so nothing is ever made coarser or reset.
+// It exists because client_golang's own keeps its native buckets in two sync.Maps: measured for durations from 1 µs to 4 s,
+// 11.5 KiB where this takes 1.6, although a bound of 50 buckets had made it coarser. Here the number of buckets is bounded
+// by the range, 61 µs to 12 days, so nothing is ever made coarser or reset.
 type histogram struct {
 	sum     atomic.Uint64 // seconds, as the bits of a float64
 	low     atomic.Uint64 // observations that are at most lowest

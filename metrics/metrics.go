@@ -1,7 +1,7 @@
 // Package metrics counts what Dormouse does, for Prometheus.
 //
 // [New] registers every collector on one Registerer. Whoever carries requests for a service asks once for its [Service]
-// and keeps it: counting on a Service takes no lock, looks nothing up and allocates nothing. What is true at one moment
+// and keeps it: counting on a warm Service takes no lock, looks nothing up and allocates nothing. What is true at one moment
 // only (held requests, endpoints, connections) is asked for at scrape time, through [Metrics.ObserveGauges] and
 // [Metrics.ObserveProcess], and costs nothing in between.
 //

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Service counts for one service. It is made by [Metrics.Service] and safe for concurrent use. Counting takes no lock and,
-// but for the first time, allocates nothing.
+// Service counts for one service. It is made by [Metrics.Service] and safe for concurrent use. Counting takes no lock, and
+// allocates only for the first event of a series and for the first duration of each order of magnitude.
 type Service struct {
 	families *families
 	key      serviceKey
