@@ -107,9 +107,9 @@ func (t *target) handle(m mail) {
 	for _, a := range actions {
 		fence = t.carryOut(now, a) || fence
 	}
+	t.publishStatus(now) // who is answered may look at it
 	t.answer(m, outcome)
 	t.setAlarm(now)
-	t.publishStatus(now)
 	if fence {
 		idle := true
 		for _, s := range t.known() {
