@@ -103,11 +103,11 @@ func (t *target) handle(m mail) {
 	if e.kind == evWrote && e.err != nil {
 		t.handler.logger.Error("a scale could not be written", zap.Stringer("target", t.id), zap.Error(e.err))
 	}
+	t.publishStatus(now) // who is told of it below may look
 	var fence bool
 	for _, a := range actions {
 		fence = t.carryOut(now, a) || fence
 	}
-	t.publishStatus(now) // who is answered may look at it
 	t.answer(m, outcome)
 	t.setAlarm(now)
 	if fence {
