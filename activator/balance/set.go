@@ -20,103 +20,62 @@ const (
 	freshFor = time.Second
 
 	asideFirst, asideMost = 5 * time.Millisecond, 100 * time.Millisecond
+
+	// refusalForgotten is how long after a refusal the next one does not count as following it: nobody tried meanwhile.
+	refusalForgotten = 30 * time.Second
 )
 
-// Conn is an idle upstream connection, of whatever type the engine uses.
-type Conn interface{ Close() error }
-
-// Endpoint is one endpoint and what is known of it here. Its embedded description may be read by anybody who holds a
-// lease on it; all else belongs to the Set.
-type Endpoint struct {
-	scaling.Endpoint
-	Shared Shared
-
-	listed   bool // in the latest snapshot: may take new requests
-	inFlight int  // leases held
-	opening  int  // leases whose new connection has not had a response byte
-	window   int  // the bound of opening
-	idle     []idleConn
-
-	aside        bool      // its last connection was refused; tried again after a while
-	refusals     int       // in a row
-	refusedSince time.Time // the first of them
-
-	slot int // index in Set.free, or -1
-}
-
-type idleConn struct {
-	conn  Conn
-	since time.Time
-}
-
-// Lease is the right to send one request to an endpoint. The zero Lease is none.
-type Lease struct {
-	Endpoint *Endpoint
-	// Conn is an established connection that comes with the lease, or nil: the holder opens one.
-	Conn Conn
-
-	opening bool
-}
-
-// Opening reports whether the lease counts as a new connection that waits for its first response byte.
-func (l *Lease) Opening() bool { return l.opening }
-
 // Set is the endpoints of one service. The zero value is empty and ready to use. Not safe for concurrent use.
+//
+// The time given to its methods is the present; a little disorder among callers that read the clock before they took
+// their lock does no harm.
 type Set struct {
-	byID   map[string]*Endpoint
-	free   []*Endpoint // those that Take may choose from, in no order
-	listed int
-	idle   int // idle connections, over all endpoints
+	byID      map[string]*Endpoint
+	free      []*Endpoint // those that Take may choose from, in no order
+	snapshots uint64      // taken in so far
+	listed    int
+	paced     int // endpoints that are paced
+	idle      int // idle connections, over all endpoints
 }
 
 // Update makes the snapshot's endpoints the ones that take new requests. An endpoint that left keeps its count of
-// requests in flight and gets it back if it returns. The connections returned belong to endpoints that left; the caller
-// closes them, outside its lock.
-func (s *Set) Update(snapshot []scaling.Endpoint) (closing []Conn) {
+// requests in flight and gets it back if it returns, be it at another address. The connections returned belong to
+// endpoints that left; the caller closes them, outside its lock.
+func (s *Set) Update(snapshot []scaling.Endpoint, now time.Time) (closing []Conn) {
 	if s.byID == nil {
 		if len(snapshot) == 0 {
 			return nil
 		}
 		s.byID = make(map[string]*Endpoint, len(snapshot))
 	}
-	before := make(map[*Endpoint]bool, s.listed)
-	for _, e := range s.byID {
-		before[e] = e.listed
-		e.listed = false
-	}
-	s.listed = 0
+	s.snapshots++
 	for _, described := range snapshot {
 		e := s.byID[described.ID]
-		if e == nil {
-			e = &Endpoint{Endpoint: described, window: firstWindow, slot: -1}
-			s.byID[described.ID] = e
-		}
-		if e.listed {
+		switch {
+		case e == nil:
+			e = s.add(described)
+		case e.seen == s.snapshots:
 			continue // listed twice in one snapshot
+		case e.Address != described.Address || e.Protocol != described.Protocol:
+			// Leases read these without a lock, so an endpoint never changes them.
+			heir := s.add(described)
+			heir.inFlight = e.inFlight
+			e.heir = heir
+			closing = s.unlist(e, now, closing)
+			e = heir
 		}
-		if e.Capacity != described.Capacity {
-			// Leases read the address and the protocol without a lock, so those never change under an identity.
-			e.Capacity = described.Capacity
-		}
-		e.listed = true
-		s.listed++
-		if !before[e] {
+		e.seen = s.snapshots
+		e.Capacity = described.Capacity
+		if !e.listed {
+			e.listed = true
 			e.aside = false // its prober has proven it anew
+			s.listed++
 		}
 		s.refresh(e)
 	}
-	for id, e := range s.byID {
-		if e.listed {
-			continue
-		}
-		s.refresh(e)
-		for _, c := range e.idle {
-			closing = append(closing, c.conn)
-		}
-		s.idle -= len(e.idle)
-		e.idle = nil
-		if e.inFlight == 0 {
-			closing = s.forget(id, e, closing)
+	for _, e := range s.byID {
+		if e.seen != s.snapshots {
+			closing = s.unlist(e, now, closing)
 		}
 	}
 	return closing
@@ -142,23 +101,12 @@ func (s *Set) Idle() int { return s.idle }
 // there was one. A lease for a request that must not be sent twice (fresh) comes only with a connection that was used
 // less than a second ago.
 func (s *Set) Take(now time.Time, fresh bool) (Lease, bool) {
-	if len(s.free) == 0 {
+	e := s.choose(now, fresh)
+	if e == nil {
 		return Lease{}, false
 	}
-	e := s.free[0]
-	if n := len(s.free); n > 1 {
-		i := rand.IntN(n)
-		j := rand.IntN(n - 1)
-		if j >= i {
-			j++
-		}
-		e = s.free[i]
-		if s.free[j].inFlight < e.inFlight {
-			e = s.free[j]
-		}
-	}
 	l := Lease{Endpoint: e}
-	if last := len(e.idle) - 1; last >= 0 && (!fresh || now.Sub(e.idle[last].since) < freshFor) {
+	if last := len(e.idle) - 1; last >= 0 && (!fresh || e.hasFresh(now)) {
 		l.Conn = e.idle[last].conn
 		e.idle[last] = idleConn{}
 		e.idle = e.idle[:last]
@@ -186,7 +134,10 @@ func (s *Set) Reopen(l *Lease) {
 // Answered notes the first response byte: the connection is established, and the endpoint takes requests.
 func (s *Set) Answered(l *Lease) {
 	e := l.Endpoint
-	e.refusals, e.refusedSince = 0, time.Time{}
+	e.refusals, e.refusedSince, e.refusedAt = 0, time.Time{}, time.Time{}
+	if l.opening {
+		e.slow = false
+	}
 	s.opened(l)
 	s.refresh(e)
 }
@@ -195,7 +146,6 @@ func (s *Set) Answered(l *Lease) {
 // endpoint has left.
 func (s *Set) Release(l *Lease, c Conn, now time.Time) (closing []Conn) {
 	e := l.Endpoint
-	e.inFlight--
 	s.opened(l)
 	if c != nil {
 		if e.listed {
@@ -205,9 +155,12 @@ func (s *Set) Release(l *Lease, c Conn, now time.Time) (closing []Conn) {
 			closing = append(closing, c)
 		}
 	}
-	s.refresh(e)
-	if !e.listed && e.inFlight == 0 {
-		closing = s.forget(e.ID, e, closing)
+	for ; e != nil; e = e.heir {
+		e.inFlight--
+		s.refresh(e)
+		if !e.listed {
+			closing = s.forget(e, now, closing)
+		}
 	}
 	*l = Lease{}
 	return closing
@@ -216,51 +169,59 @@ func (s *Set) Release(l *Lease, c Conn, now time.Time) (closing []Conn) {
 // SetAside keeps new requests from an endpoint that refused a connection, and returns for how long. The caller calls
 // Restore then. It is zero where somebody else's refusal has set it aside already.
 func (s *Set) SetAside(e *Endpoint, now time.Time) time.Duration {
-	if e.refusedSince.IsZero() {
-		e.refusedSince = now
+	if !e.refusedLately(now) {
+		e.refusals, e.refusedSince = 0, now
 	}
+	e.refusedAt = now
 	if e.aside {
 		return 0
 	}
-	e.aside = true
 	wait := min(asideFirst<<min(e.refusals, 10), asideMost)
+	e.aside, e.asideUntil = true, now.Add(wait)
 	e.refusals++
 	s.refresh(e)
 	return wait
 }
 
-// Restore ends SetAside.
-func (s *Set) Restore(e *Endpoint) {
-	e.aside = false
-	s.refresh(e)
+// Restore ends SetAside, unless e was set aside anew meanwhile.
+func (s *Set) Restore(e *Endpoint, now time.Time) {
+	if e.aside && !now.Before(e.asideUntil) {
+		e.aside = false
+		s.refresh(e)
+	}
 }
 
-// RefusedFor reports whether e and every endpoint of the latest snapshot have refused connections for d or longer.
+// RefusedFor reports whether e is in the latest snapshot, and it and all others there have refused connections for d
+// or longer.
 func (s *Set) RefusedFor(e *Endpoint, now time.Time, d time.Duration) bool {
-	refused := func(e *Endpoint) bool { return !e.refusedSince.IsZero() && now.Sub(e.refusedSince) >= d }
+	if !e.listed || !e.refusing(now, d) {
+		return false
+	}
 	for _, other := range s.byID {
-		if other.listed && !refused(other) {
+		if other.listed && !other.refusing(now, d) {
 			return false
 		}
 	}
-	return refused(e)
+	return true
 }
 
-// Paced reports whether an endpoint has a permit to give but for its window of new connections.
-func (s *Set) Paced() bool {
-	for _, e := range s.byID {
-		if e.paced() {
-			return true
-		}
+// Pace reports whether an endpoint has a permit to give but for its window of new connections. Widen is due when such
+// endpoints have had time to answer.
+func (s *Set) Pace() bool {
+	if s.paced == 0 {
+		return false
 	}
-	return false
+	for _, e := range s.byID {
+		e.slow = e.paced
+	}
+	return true
 }
 
-// Widen doubles the windows that keep requests waiting: no first byte came for a while, so the application is slow to
+// Widen doubles the windows that have kept requests waiting since Pace without a first byte: the application is slow to
 // answer rather than its backlog full.
 func (s *Set) Widen() {
 	for _, e := range s.byID {
-		if e.paced() {
+		if e.slow && e.paced {
 			e.window *= 2
 			s.refresh(e)
 		}
@@ -273,17 +234,43 @@ func (s *Set) Expire(before time.Time) (closing []Conn) {
 	for _, e := range s.byID {
 		n := 0
 		for n < len(e.idle) && e.idle[n].since.Before(before) { // oldest first
-			closing = append(closing, e.idle[n].conn)
 			n++
 		}
 		if n > 0 {
-			e.idle = append(e.idle[:0], e.idle[n:]...)
-			clear(e.idle[len(e.idle) : len(e.idle)+n])
-			s.idle -= n
+			closing = s.dropIdle(e, n, closing)
 			s.refresh(e)
 		}
 	}
 	return closing
+}
+
+// choose returns the endpoint that a request goes to, or nil.
+func (s *Set) choose(now time.Time, fresh bool) *Endpoint {
+	n := len(s.free)
+	if n == 0 {
+		return nil
+	}
+	e := s.free[0]
+	if n > 1 {
+		i := rand.IntN(n)
+		j := rand.IntN(n - 1)
+		if j >= i {
+			j++
+		}
+		e = s.free[i]
+		if s.free[j].inFlight < e.inFlight {
+			e = s.free[j]
+		}
+	}
+	if e.takes(now, fresh) {
+		return e
+	}
+	for _, e := range s.free { // seldom: a burst of requests that must not be sent twice has filled windows
+		if e.takes(now, fresh) {
+			return e
+		}
+	}
+	return nil
 }
 
 func (s *Set) opened(l *Lease) {
@@ -298,17 +285,65 @@ func (s *Set) opened(l *Lease) {
 	}
 }
 
-func (s *Set) forget(id string, e *Endpoint, closing []Conn) []Conn {
-	delete(s.byID, id)
+func (s *Set) add(described scaling.Endpoint) *Endpoint {
+	e := &Endpoint{Endpoint: described, window: firstWindow, slot: -1}
+	s.byID[described.ID] = e
+	return e
+}
+
+// unlist takes e out of the snapshot's endpoints.
+func (s *Set) unlist(e *Endpoint, now time.Time, closing []Conn) []Conn {
+	if e.listed {
+		e.listed = false
+		s.listed--
+		s.refresh(e)
+	}
+	closing = s.dropIdle(e, len(e.idle), closing)
+	return s.forget(e, now, closing)
+}
+
+// forget ends what is kept for an endpoint that has left once nothing is in flight there. That it refuses connections
+// is remembered for a while: one that refuses goes back to its prober, and comes back.
+func (s *Set) forget(e *Endpoint, now time.Time, closing []Conn) []Conn {
+	if e.inFlight > 0 {
+		return closing
+	}
 	if c := e.Shared.detach(); c != nil {
 		closing = append(closing, c)
 	}
+	if s.byID[e.ID] == e && !e.refusedLately(now) {
+		delete(s.byID, e.ID)
+	}
+	return closing
+}
+
+// dropIdle takes out the n oldest idle connections of e.
+func (s *Set) dropIdle(e *Endpoint, n int, closing []Conn) []Conn {
+	for _, c := range e.idle[:n] {
+		closing = append(closing, c.conn)
+	}
+	s.idle -= n
+	if n == len(e.idle) {
+		e.idle = nil
+		return closing
+	}
+	e.idle = append(e.idle[:0], e.idle[n:]...)
+	clear(e.idle[len(e.idle) : len(e.idle)+n])
 	return closing
 }
 
 // refresh puts e among the free endpoints or takes it out, after anything that decides it has changed.
 func (s *Set) refresh(e *Endpoint) {
-	free := e.hasPermit() && (e.shared() || len(e.idle) > 0 || e.opening < e.window)
+	permit, full := e.hasPermit(), e.full()
+	if paced := permit && full; paced != e.paced {
+		e.paced = paced
+		if paced {
+			s.paced++
+		} else {
+			s.paced--
+		}
+	}
+	free := permit && (!full || len(e.idle) > 0)
 	switch {
 	case free && e.slot < 0:
 		e.slot = len(s.free)
@@ -322,14 +357,3 @@ func (s *Set) refresh(e *Endpoint) {
 		e.slot = -1
 	}
 }
-
-func (e *Endpoint) hasPermit() bool {
-	return e.listed && !e.aside && (e.Capacity == 0 || e.inFlight < e.Capacity)
-}
-
-func (e *Endpoint) paced() bool {
-	return e.hasPermit() && !e.shared() && len(e.idle) == 0 && e.opening >= e.window
-}
-
-// shared reports whether one connection carries many requests at once.
-func (e *Endpoint) shared() bool { return e.Protocol != scaling.ProtocolHTTP1 }

@@ -49,9 +49,8 @@ type Gate struct {
 	removed  bool
 	draining bool
 	view     *scaling.View
-	wanted   *scaling.View // the view under which a request has passed
+	wanted   *scaling.View // the view that was Asleep when a request came
 	flushed  *scaling.Wake // the cold start whose first answer was reported
-	answered uint64        // first bytes on new connections
 	pacing   bool          // a timer is set that widens windows
 	expiring bool          // a timer is set that closes idle connections
 }
@@ -70,7 +69,8 @@ func (g *Gate) Wake() *scaling.Wake {
 }
 
 // Acquire asks for a lease. It is given at once if an endpoint has a permit to spare and nobody waits before; else the
-// request joins the queue, and the first to join the queue of a service without endpoints wakes it.
+// request joins the queue, and the first to join the queue of a service without endpoints wakes it. A Grantee may be
+// told before Acquire has returned [Held].
 func (g *Gate) Acquire(w *Waiter, now time.Time) (Outcome, balance.Lease, Refusal) {
 	g.mu.Lock()
 	g.seq++
@@ -78,10 +78,9 @@ func (g *Gate) Acquire(w *Waiter, now time.Time) (Outcome, balance.Lease, Refusa
 	if g.waiting.len == 0 && g.openLocked() {
 		if l, ok := g.set.Take(now, w.Fresh); ok {
 			g.inFlight++
-			wake := g.view.Asleep && g.wanted != g.view
-			g.wanted = g.view
+			wake := g.rousedLocked()
 			g.mu.Unlock()
-			if wake { // asleep at a minimum above zero: it answers, but is wanted larger
+			if wake {
 				g.gates.notify(g.key)
 			}
 			return Leased, l, Refusal{}
@@ -92,7 +91,7 @@ func (g *Gate) Acquire(w *Waiter, now time.Time) (Outcome, balance.Lease, Refusa
 		return Refused, balance.Lease{}, refusal
 	}
 	g.waiting.push(w)
-	wake := g.waiting.len == 1 && g.set.Len() == 0
+	wake := g.rousedLocked() || g.strandedLocked()
 	g.paceLocked()
 	g.mu.Unlock()
 	if wake {
@@ -104,15 +103,19 @@ func (g *Gate) Acquire(w *Waiter, now time.Time) (Outcome, balance.Lease, Refusa
 // Leave takes a waiting request out of the queue: its client left, or its time is over. It returns false when a grant or
 // a refusal came first; the Grantee was told then, or is being told, and the caller owns what it was given.
 func (g *Gate) Leave(w *Waiter) bool {
+	var after aftermath
+	now := time.Now()
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !w.queued {
-		return false
+	left := w.queued
+	if left {
+		g.waiting.remove(w)
+		g.gates.Budget.release(w.Cost)
+		g.last = now
+		g.dispatchLocked(now, &after) // a permit that was no good for w may be good for the next
 	}
-	g.waiting.remove(w)
-	g.gates.Budget.release(w.Cost)
-	g.last = time.Now()
-	return true
+	g.mu.Unlock()
+	after.run(g)
+	return left
 }
 
 // Reopening says that the connection which came with the lease was found closed, and that its holder opens a new one.
@@ -125,13 +128,10 @@ func (g *Gate) Reopening(l *balance.Lease) {
 // Answered notes the first byte of an endpoint's answer: it admits the next new connection, and completes the record of
 // a cold start if the request was held.
 func (g *Gate) Answered(l *balance.Lease, held bool) {
-	if !held && !l.Opening() {
+	if !held && !l.Telling() {
 		return
 	}
 	g.mu.Lock()
-	if l.Opening() {
-		g.answered++
-	}
 	g.set.Answered(l)
 	report := held && g.view.Wake != nil && g.view.Wake != g.flushed
 	if report {
@@ -140,7 +140,7 @@ func (g *Gate) Answered(l *balance.Lease, held bool) {
 	var after aftermath
 	g.dispatchLocked(time.Now(), &after)
 	g.mu.Unlock()
-	after.run()
+	after.run(g)
 	if report {
 		g.gates.flushed(g.key)
 	}
@@ -155,7 +155,7 @@ func (g *Gate) Release(l *balance.Lease, c balance.Conn, now time.Time) {
 	g.dispatchLocked(now, &after)
 	g.expireLocked()
 	g.mu.Unlock()
-	after.run()
+	after.run(g)
 }
 
 // DialFailed ends a lease whose endpoint refused the connection or did not take it in time. The endpoint is set aside,
@@ -168,10 +168,10 @@ func (g *Gate) DialFailed(l *balance.Lease, w *Waiter, now time.Time) (Outcome, 
 	unreachable := g.set.RefusedFor(e, now, unreachableAfter)
 	outcome, lease, refusal := g.againLocked(l, w, now, unreachable, &after)
 	g.mu.Unlock()
-	after.run()
+	after.run(g)
 	if wait > 0 {
 		g.gates.suspect(g.key, e.ID)
-		time.AfterFunc(wait, func() { g.change(func() { g.set.Restore(e) }) })
+		time.AfterFunc(wait, func() { g.change(func() { g.set.Restore(e, time.Now()) }) })
 	}
 	return outcome, lease, refusal
 }
@@ -188,7 +188,7 @@ func (g *Gate) DialStarved(l *balance.Lease, w *Waiter, now time.Time) (Outcome,
 	}
 	outcome, lease, refusal := g.againLocked(l, w, now, false, &after)
 	g.mu.Unlock()
-	after.run()
+	after.run(g)
 	return outcome, lease, refusal
 }
 
@@ -198,6 +198,19 @@ func (g *Gate) RetryAfter() time.Duration {
 	defer g.mu.Unlock()
 	return g.retryAfterLocked()
 }
+
+// rousedLocked reports, once for each view, whether it says that the target is asleep: at a minimum above zero it
+// answers, but is wanted larger.
+func (g *Gate) rousedLocked() bool {
+	if !g.view.Asleep || g.wanted == g.view {
+		return false
+	}
+	g.wanted = g.view
+	return true
+}
+
+// strandedLocked reports whether the request that has just joined the queue is the first to wait for endpoints.
+func (g *Gate) strandedLocked() bool { return g.waiting.len == 1 && g.set.Len() == 0 }
 
 // openLocked reports whether requests may pass at all.
 func (g *Gate) openLocked() bool { return !g.fenced && !g.scarce && !g.removed }
@@ -252,6 +265,7 @@ func (g *Gate) againLocked(
 	}
 	g.gates.Budget.force(w.Cost)
 	g.waiting.pushBySeq(w)
+	after.wake = g.strandedLocked() // its endpoint has left meanwhile
 	g.dispatchLocked(now, after)
 	return Held, balance.Lease{}, Refusal{}
 }
@@ -259,7 +273,9 @@ func (g *Gate) againLocked(
 func (g *Gate) endLocked(l *balance.Lease, c balance.Conn, now time.Time, after *aftermath) {
 	after.closing = append(after.closing, g.set.Release(l, c, now)...)
 	g.inFlight--
-	g.last = now
+	if now.After(g.last) { // callers read the clock before they take the lock
+		g.last = now
+	}
 }
 
 // dispatchLocked hands the permits that are free to those who wait, oldest first.
@@ -309,17 +325,14 @@ func (g *Gate) retryAfterLocked() time.Duration {
 
 // paceLocked sets the timer that widens the windows of new connections, if requests wait for nothing else.
 func (g *Gate) paceLocked() {
-	if g.pacing || g.waiting.len == 0 || !g.set.Paced() {
+	if g.pacing || g.waiting.len == 0 || !g.openLocked() || !g.set.Pace() {
 		return
 	}
 	g.pacing = true
-	answered := g.answered
 	time.AfterFunc(slowAnswer, func() {
 		g.change(func() {
 			g.pacing = false
-			if g.answered == answered {
-				g.set.Widen()
-			}
+			g.set.Widen()
 		})
 	})
 }
@@ -347,46 +360,5 @@ func (g *Gate) change(f func()) {
 	f()
 	g.dispatchLocked(time.Now(), &after)
 	g.mu.Unlock()
-	after.run()
-}
-
-// aftermath is what a change under the lock leaves to be done outside it.
-type aftermath struct {
-	granted, refused queue // linked through the waiters, which are in no other queue any more
-	refusal          Refusal
-	closing          []balance.Conn
-}
-
-func (a *aftermath) grant(w *Waiter, l balance.Lease) {
-	w.lease = l
-	a.granted.push(w)
-	w.queued = false
-}
-
-func (a *aftermath) refuse(w *Waiter) {
-	a.refused.push(w)
-	w.queued = false
-}
-
-// run tells the waiters, oldest first. A waiter belongs to its engine again as soon as it is told.
-func (a *aftermath) run() {
-	for w := a.granted.front; w != nil; {
-		next, l := w.next, w.lease
-		w.next, w.prev, w.lease = nil, nil, balance.Lease{}
-		w.Grantee.Granted(l)
-		w = next
-	}
-	for w := a.refused.front; w != nil; {
-		next := w.next
-		w.next, w.prev = nil, nil
-		w.Grantee.Refused(a.refusal)
-		w = next
-	}
-	closeAll(a.closing)
-}
-
-func closeAll(conns []balance.Conn) {
-	for _, c := range conns {
-		_ = c.Close() // an idle connection; nobody is left to be told
-	}
+	after.run(g)
 }

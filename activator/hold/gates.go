@@ -13,8 +13,9 @@ var _ scaling.Gates = (*Gates)(nil)
 // Gates is all gates of a process, by service. Its functions may be nil, and must not block.
 type Gates struct {
 	Budget Budget
-	// Notify is told of a request that waits for a service without endpoints. At most one call for a whole queue is
-	// made until the queue was empty or endpoints came and went.
+	// Notify is told that a request waits for a service without endpoints: when the first joins the queue, not for those
+	// behind it, and again with each view without endpoints while any wait, so that a wake which came to nothing is asked
+	// for again. It is also told, once for each view, of a request for a target that is Asleep although it answers.
 	Notify func(scaling.Key)
 	// Flushed is told of the first byte of the first answer to a request that waited for a cold start.
 	Flushed func(scaling.Key)
@@ -27,7 +28,8 @@ type Gates struct {
 }
 
 // Adopt makes services the ones that have gates, and returns their gates in the same order. The gate of a service that
-// was there before is kept, with those who wait at it; that of a service that is gone refuses them.
+// was there before is kept, with those who wait at it; that of a service that is gone refuses them, and is kept only
+// while it has requests in flight.
 func (gs *Gates) Adopt(services []*scaling.Service) []*Gate {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
@@ -39,15 +41,15 @@ func (gs *Gates) Adopt(services []*scaling.Service) []*Gate {
 		if g == nil {
 			g = &Gate{key: s.Key, gates: gs, view: &gs.noView}
 		}
-		g.service.Store(s)
+		g.adopt(s)
 		now[s.Key], gates[i] = g, g
 	}
-	gs.byKey.Store(&now)
 	for key, g := range before {
-		if now[key] == nil {
-			g.remove()
+		if now[key] == nil && g.remove() {
+			now[key] = g // so that what is in flight counts should the service return
 		}
 	}
+	gs.byKey.Store(&now)
 	return gates
 }
 
@@ -117,7 +119,7 @@ type Stats struct {
 func (gs *Gates) Each(f func(scaling.Key, Stats)) {
 	for key, g := range gs.all() {
 		g.mu.Lock()
-		used := g.seq > 0 || g.set.Len() > 0
+		used := !g.removed && (g.seq > 0 || g.set.Len() > 0)
 		s := Stats{Held: g.waiting.len, InFlight: g.inFlight, Endpoints: g.set.Len(), Aside: g.set.Aside()}
 		g.mu.Unlock()
 		if used {
@@ -153,25 +155,39 @@ func (gs *Gates) suspect(key scaling.Key, endpointID string) {
 
 func (g *Gate) publish(view *scaling.View) {
 	var after aftermath
+	now := time.Now()
 	g.mu.Lock()
+	if g.removed {
+		g.mu.Unlock()
+		return
+	}
 	g.view = view
-	after.closing = g.set.Update(view.Ready)
+	after.closing = g.set.Update(view.Ready, now)
 	if view.Failure != nil {
 		g.refuseLocked(CauseFailed, &after)
 	}
-	g.dispatchLocked(time.Now(), &after)
-	wake := g.waiting.len > 0 && g.set.Len() == 0
+	g.dispatchLocked(now, &after)
+	after.wake = g.waiting.len > 0 && g.set.Len() == 0
 	g.mu.Unlock()
-	after.run()
-	if wake {
-		g.gates.notify(g.key)
-	}
+	after.run(g)
 }
 
-func (g *Gate) remove() {
+func (g *Gate) adopt(s *scaling.Service) {
+	g.service.Store(s)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.removed = false
+}
+
+// remove refuses all who wait and all who come, and reports whether any request is still in flight.
+func (g *Gate) remove() (busy bool) {
 	g.refuseAll(CauseRemoved, func() {
 		g.removed = true
+		g.view = &g.gates.noView
+		g.fenced = false
+		busy = g.inFlight > 0
 	})
+	return busy
 }
 
 func (g *Gate) refuseAll(cause Cause, change func()) {
@@ -179,9 +195,9 @@ func (g *Gate) refuseAll(cause Cause, change func()) {
 	g.mu.Lock()
 	change()
 	if g.removed {
-		after.closing = g.set.Update(nil)
+		after.closing = g.set.Update(nil, time.Now())
 	}
 	g.refuseLocked(cause, &after)
 	g.mu.Unlock()
-	after.run()
+	after.run(g)
 }

@@ -66,35 +66,39 @@ type queue struct {
 	len         int
 }
 
-func (q *queue) push(w *Waiter) {
-	w.prev, w.next = q.back, nil
-	if q.back != nil {
-		q.back.next = w
-	} else {
-		q.front = w
+func (q *queue) push(w *Waiter) { q.insert(w, q.back) }
+
+// pushBySeq puts w back where its arrival belongs: near the front, behind those before it that came back already, or
+// near the back, if all who waited were granted and came back. It looks from both ends at once.
+func (q *queue) pushBySeq(w *Waiter) {
+	before, after := q.back, q.front
+	for after != nil && after.seq < w.seq && before.seq > w.seq {
+		before, after = before.prev, after.next
 	}
-	q.back = w
-	q.len++
-	w.queued = true
+	if after == nil || before.seq < w.seq {
+		q.insert(w, before)
+	} else {
+		q.insert(w, after.prev)
+	}
 }
 
-// pushBySeq puts w back where its arrival belongs: at the front, behind those before it that came back already.
-func (q *queue) pushBySeq(w *Waiter) {
-	after := q.front
-	for after != nil && after.seq < w.seq {
-		after = after.next
+// insert puts w behind prev, or at the front if that is nil.
+func (q *queue) insert(w, prev *Waiter) {
+	next := q.front
+	if prev != nil {
+		next = prev.next
 	}
-	if after == nil {
-		q.push(w)
-		return
-	}
-	w.prev, w.next = after.prev, after
-	if after.prev != nil {
-		after.prev.next = w
+	w.prev, w.next = prev, next
+	if prev != nil {
+		prev.next = w
 	} else {
 		q.front = w
 	}
-	after.prev = w
+	if next != nil {
+		next.prev = w
+	} else {
+		q.back = w
+	}
 	q.len++
 	w.queued = true
 }
