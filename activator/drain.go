@@ -1,0 +1,80 @@
+package activator
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dormouse-dev/dormouse/activator/httpx"
+)
+
+const (
+	drainTick = 10 * time.Millisecond
+
+	// settled is how long a connection must have been idle to be closed: its next request may have been read already.
+	settled = 50 * time.Millisecond
+
+	// newcomer is how long a connection that was accepted just before has to send its first byte.
+	newcomer = time.Second
+
+	// lastWords is how long answers may take that say that there will be no other, and then what is still there to end.
+	lastWords = time.Second
+)
+
+// ErrDrainTimeout is returned by [Server.Run] if requests had to be broken off.
+var ErrDrainTimeout = errors.New("drain timed out with requests in flight")
+
+// drain ends what Run has started, in this order: clients are told with each answer that their connection is about to
+// close; after the delay nothing new is accepted, idle connections are closed and HTTP/2 gets GOAWAY; requests finish,
+// held and upgraded ones too. What is left when the time is over is refused if it is held, and reset if it is not.
+func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.CancelCauseFunc) error {
+	s.config.Logger.Info("draining", zap.Int64("requests", s.handler.Active()), zap.Int("connections", s.connections.len()))
+	s.handler.Drain()
+	if s.config.ShutdownDelay > 0 {
+		time.Sleep(s.config.ShutdownDelay)
+	}
+	for _, l := range listeners {
+		l.stop()
+	}
+	_ = http2.Shutdown(context.Background()) // waits for none: it has never accepted any
+	if s.finish(s.config.DrainTimeout) {
+		return nil
+	}
+	s.config.Logger.Warn("drain timed out", zap.Int64("requests", s.handler.Active()))
+	s.config.Gates.Drain()
+	if s.finish(lastWords) {
+		return ErrDrainTimeout
+	}
+	cut(httpx.ErrDrained)
+	s.finish(lastWords)
+	for _, c := range s.connections.all() {
+		_ = c.Close()
+	}
+	return ErrDrainTimeout
+}
+
+// finish waits until no request and no connection is left, and reports whether that was so in time.
+func (s *Server) finish(timeout time.Duration) bool {
+	tick := time.NewTicker(drainTick)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < timeout; <-tick.C {
+		all := s.connections.all()
+		if len(all) == 0 && s.handler.Active() == 0 {
+			return true
+		}
+		for _, c := range all {
+			since, unused := c.IdleSince()
+			patience := settled
+			if unused {
+				patience = newcomer
+			}
+			if !since.IsZero() && time.Since(since) > patience && time.Since(began) > settled {
+				c.Retire()
+			}
+		}
+	}
+	return false
+}

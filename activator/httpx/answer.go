@@ -1,0 +1,186 @@
+package httpx
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// copySize is the size of the buffers that bodies are copied with, in bytes.
+const copySize = 32 << 10
+
+func (h *Handler) buffer() *[copySize]byte {
+	b, _ := h.buffers.Get().(*[copySize]byte)
+	return b
+}
+
+// answer passes an endpoint's answer on to the client, and reports whether it was read to its end.
+func (x *exchange) answer(resp *http.Response) (whole bool) {
+	if cause := x.interruption.answering(); cause != causeNone || resp.StatusCode < 200 {
+		x.lost()
+		return false
+	}
+	x.informing.Lock()
+	x.final = true
+	x.informing.Unlock()
+	x.status = resp.StatusCode
+	x.writeHeader(resp)
+	if resp.Body == http.NoBody {
+		x.writeTrailer(resp)
+		return true
+	}
+	err := x.copyBody(resp)
+	switch {
+	case err == nil:
+		x.writeTrailer(resp)
+		return true
+	case errors.As(err, new(*clientError)), x.interruption.why() == causeLeft:
+		x.status = statusLeft
+	default:
+		x.partial = true
+	}
+	return false
+}
+
+// writeHeader writes the header of the answer.
+func (x *exchange) writeHeader(resp *http.Response) {
+	h := x.w.Header()
+	dropHopByHop(resp.Header)
+	maps.Copy(h, resp.Header)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // net/http would guess one
+	}
+	if names := trailerNames(resp.Trailer); names != "" {
+		h["Trailer"] = []string{names}
+	}
+	x.timeHold(h)
+	x.closing(h)
+	x.w.WriteHeader(resp.StatusCode)
+}
+
+// closing tells the client that its connection is about to end: because we are, or because the rest of its request will
+// not be read. It may be: then the connection ends without need.
+func (x *exchange) closing(h http.Header) {
+	if x.handler.draining.Load() || x.r.ProtoMajor == 1 && x.body.unread() {
+		h["Connection"] = []string{"close"}
+	}
+}
+
+// timeHold tells the client of a request that was held for how long, and what for.
+func (x *exchange) timeHold(h http.Header) {
+	if x.wait == 0 {
+		return
+	}
+	b := appendTiming(nil, "hold", x.wait)
+	if wake := x.service.Gate.Wake(); wake != nil {
+		b = appendTiming(b, "scale", wake.Scale)
+		b = appendTiming(b, "schedule", wake.Schedule)
+		b = appendTiming(b, "start", wake.Start)
+		b = appendTiming(b, "ready", wake.Ready)
+	}
+	h["Server-Timing"] = append(h["Server-Timing"][:len(h["Server-Timing"]):len(h["Server-Timing"])], string(b))
+}
+
+// appendTiming appends one metric of a Server-Timing field, in milliseconds.
+func appendTiming(b []byte, name string, d time.Duration) []byte {
+	if len(b) > 0 {
+		b = append(b, ", "...)
+	}
+	b = append(b, name...)
+	b = append(b, ";dur="...)
+	return strconv.AppendFloat(b, float64(d)/float64(time.Millisecond), 'f', 1, 64)
+}
+
+// inform passes on what an endpoint says before its answer: 103 (Early Hints) and the like. Clients of HTTP/1.0 would not
+// understand.
+func (x *exchange) inform(code int, header http.Header) {
+	if !x.r.ProtoAtLeast(1, 1) {
+		return
+	}
+	x.informing.Lock()
+	defer x.informing.Unlock()
+	if x.final {
+		return
+	}
+	dropHopByHop(header)
+	h := x.w.Header()
+	maps.Copy(h, header)
+	x.w.WriteHeader(code)
+	clear(h)
+}
+
+// proceed asks the client for the request's body, if it waits to be asked. On HTTP/2 net/http does it, at the first Read.
+func (x *exchange) proceed() {
+	if !x.request.expects || x.r.ProtoMajor != 1 {
+		return
+	}
+	x.informing.Lock()
+	defer x.informing.Unlock()
+	if !x.final && !x.continued {
+		x.continued = true
+		x.w.WriteHeader(http.StatusContinue)
+	}
+}
+
+// clientError is an error in writing to the client.
+type clientError struct{ error }
+
+func (e *clientError) Unwrap() error { return e.error }
+
+// copyBody copies the body of the answer. What an endpoint has sent never waits for what it sends next: only as long as it
+// has sent more already is nothing flushed.
+func (x *exchange) copyBody(resp *http.Response) error {
+	control := http.NewResponseController(x.w)
+	buf := x.handler.buffer()
+	defer x.handler.buffers.Put(buf)
+	left := resp.ContentLength
+	if left < 0 {
+		if err := control.Flush(); err != nil {
+			return &clientError{err}
+		}
+	}
+	for {
+		n, err := resp.Body.Read(buf[:])
+		if n > 0 {
+			if _, err := x.w.Write(buf[:n]); err != nil {
+				return &clientError{err}
+			}
+			left -= int64(n)
+			if left != 0 && n < len(buf) {
+				if err := control.Flush(); err != nil {
+					return &clientError{err}
+				}
+			}
+			x.interruption.touch()
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// writeTrailer passes the answer's trailers on, those too that were not announced.
+func (x *exchange) writeTrailer(resp *http.Response) {
+	if len(resp.Trailer) == 0 {
+		return
+	}
+	h := x.w.Header()
+	announced := h["Trailer"]
+	_ = http.NewResponseController(x.w).Flush() // without a chunked body there would be no place for them
+	for name, values := range resp.Trailer {
+		switch {
+		case len(values) == 0 || forbiddenTrailer(name):
+		case len(announced) > 0 && strings.Contains(", "+announced[0]+",", ", "+name+","):
+			h[name] = values
+		default:
+			h[http.TrailerPrefix+name] = values
+		}
+	}
+}

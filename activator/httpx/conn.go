@@ -1,0 +1,189 @@
+package httpx
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// lingerTime and lingerBytes bound what is still read from a client that was answered before its whole request was:
+	// closing with unread bytes in the socket would reset the connection, and the client might lose its answer.
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// errRetired is what is read from a connection that was closed for being idle.
+var errRetired = errors.New("idle connection was closed")
+
+// Conn is one client's connection, as http.Server sees it. It adds to a net.Conn what net/http has no words for: closing
+// so that the last answer arrives, closing so that an answer is seen to be incomplete, and knowing whether it is idle.
+type Conn struct {
+	net.Conn
+	tcp    *net.TCPConn // or nil
+	closed func()       // or nil
+
+	used    atomic.Bool  // bytes were read
+	idle    atomic.Int64 // Unix nanoseconds since when no request is being served; 0: one is; retired: never again
+	ending  atomic.Uint32
+	lingers sync.Once
+	closes  sync.Once
+	held    atomic.Int32 // HTTP/2 streams that wait for an endpoint
+}
+
+// The values of Conn.ending.
+const (
+	endingNot     = iota
+	endingAnswer  // the request was answered without having been read: nothing more is read
+	endingAborted // the answer is incomplete, and the client must notice: nothing more is written
+)
+
+// retired is the value of Conn.idle when the connection was closed for it.
+const retired = -1
+
+// NewConn wraps an accepted connection. The function closed, or nil, is called once, after it was closed.
+func NewConn(c net.Conn, closed func()) *Conn {
+	tcp, _ := c.(*net.TCPConn)
+	conn := &Conn{Conn: c, tcp: tcp, closed: closed}
+	conn.idle.Store(time.Now().UnixNano())
+	return conn
+}
+
+// ConnContext lets a [Handler] find the Conn beneath its requests. It is http.Server's ConnContext.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if conn := connOf(c); conn != nil {
+		return context.WithValue(ctx, connKey{}, conn)
+	}
+	return ctx
+}
+
+// Idle notes for the Conn that c is, or that lies beneath it, that no request is being served on it.
+func Idle(c net.Conn) {
+	if conn := connOf(c); conn != nil {
+		conn.idle.CompareAndSwap(0, time.Now().UnixNano())
+	}
+}
+
+type connKey struct{}
+
+// connOf returns the Conn that c is, or that lies beneath it; or nil.
+func connOf(c net.Conn) *Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	conn, _ := c.(*Conn)
+	return conn
+}
+
+// Read implements net.Conn. It ends at once where nothing more must be taken from this client.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.ending.Load() != endingNot {
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(p)
+	if n == 0 {
+		return n, err
+	}
+	if since := c.idle.Load(); since != 0 {
+		if since == retired || !c.idle.CompareAndSwap(since, 0) {
+			return 0, errRetired
+		}
+		c.used.Store(true)
+	}
+	return n, err
+}
+
+// Write implements net.Conn. After an abort not even TLS's close_notify is written: it would make an incomplete answer
+// look complete.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.ending.Load() == endingAborted {
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
+}
+
+// CloseWrite shuts the write side.
+func (c *Conn) CloseWrite() error {
+	if c.ending.Load() == endingAnswer {
+		c.lingers.Do(func() { go c.linger() })
+		return nil
+	}
+	if c.tcp == nil {
+		return errors.ErrUnsupported
+	}
+	return c.tcp.CloseWrite()
+}
+
+// Close implements net.Conn.
+func (c *Conn) Close() error {
+	if c.ending.Load() == endingAnswer {
+		c.lingers.Do(func() { go c.linger() })
+		return nil
+	}
+	return c.close()
+}
+
+func (c *Conn) close() error {
+	err := c.Conn.Close()
+	c.closes.Do(func() {
+		if c.closed != nil {
+			c.closed()
+		}
+	})
+	return err
+}
+
+// linger closes so that the client can read its answer: the write side first, and the rest when the client has closed
+// its own side, or has had time to read. See RFC 9112 section 9.6.
+func (c *Conn) linger() {
+	end := time.Now().Add(lingerTime)
+	_ = c.Conn.SetReadDeadline(end)
+	if c.tcp != nil {
+		_ = c.tcp.CloseWrite()
+	}
+	if n, err := io.CopyN(io.Discard, c.Conn, lingerBytes); n == lingerBytes && err == nil {
+		time.Sleep(time.Until(end)) // no more is read, but a reset at once could overtake the answer
+	}
+	_ = c.close()
+}
+
+// lastAnswer says that the request being answered was not read to its end: the rest of it is not read, and certainly not
+// taken for another request.
+func (c *Conn) lastAnswer() {
+	c.ending.CompareAndSwap(endingNot, endingAnswer)
+	_ = c.Conn.SetReadDeadline(longAgo()) // ends a Read under way
+}
+
+// abort makes closing the connection reset it. A clean end would make a body without a length look complete.
+func (c *Conn) abort() {
+	c.ending.Store(endingAborted)
+	if c.tcp != nil {
+		_ = c.tcp.SetLinger(0)
+	}
+	_ = c.Conn.SetDeadline(longAgo())
+}
+
+// IdleSince returns since when no request is being served on the connection, or the zero time if one is. Unused tells that
+// the client has not sent a byte since it connected.
+func (c *Conn) IdleSince() (since time.Time, unused bool) {
+	if nanos := c.idle.Load(); nanos > 0 {
+		return time.Unix(0, nanos), !c.used.Load()
+	}
+	return time.Time{}, false
+}
+
+// Retire closes the connection if it is idle, and reports whether it did. It does not where the next request is there
+// already, be it only in the socket's buffer.
+func (c *Conn) Retire() bool {
+	since := c.idle.Load()
+	if since <= 0 || c.tcp != nil && readable(c.tcp) || !c.idle.CompareAndSwap(since, retired) {
+		return false
+	}
+	_ = c.Close()
+	return true
+}

@@ -1,0 +1,270 @@
+package httpx
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/dormouse-dev/dormouse/activator/balance"
+	"github.com/dormouse-dev/dormouse/activator/hold"
+	"github.com/dormouse-dev/dormouse/metrics"
+)
+
+// waiterCost is about what a held request keeps in memory besides its header: a goroutine or two, net/http's state and
+// buffers, and ours.
+const waiterCost = 16 << 10
+
+// statusLeft is what stands for the answer in metrics when the client left before it was complete. The number is nginx's.
+const statusLeft = 499
+
+// exchange is one request on its way, and its answer. It belongs to the handler's goroutine, but for the parts with a
+// type of their own. Exchanges are used again.
+type exchange struct {
+	hold.Waiter
+	handler *Handler
+	told    chan grant    // how a wait ended
+	left    chan struct{} // the client's departure while it waited
+
+	w       http.ResponseWriter
+	r       *http.Request
+	client  *Conn // or nil: not one of ours
+	arrived time.Time
+	service *Service // or nil: none was found
+	request request
+	body    requestBody
+
+	lease    balance.Lease // the zero Lease: none
+	granted  bool          // there is a lease
+	retried  bool          // it was sent once already
+	wait     time.Duration // how long it was held; zero: it was not
+	status   int           // of the answer; 0: none was begun
+	partial  bool          // the answer will not be complete
+	hijacked bool
+
+	interruption interruption
+
+	informing sync.Mutex // guards the following, and everything that writes 1xx
+	continued bool       // the client was told to send its body
+	final     bool       // the header of the answer is being written
+}
+
+func newExchange(h *Handler) *exchange {
+	x := &exchange{handler: h, told: make(chan grant, 1), left: make(chan struct{}, 1)}
+	x.Grantee = x
+	x.body.x = x
+	x.interruption.x = x
+	x.interruption.leave = x.interruption.gone
+	return x
+}
+
+func (x *exchange) begin(w http.ResponseWriter, r *http.Request, now time.Time) {
+	x.w, x.r, x.arrived = w, r, now
+	x.client, _ = r.Context().Value(connKey{}).(*Conn)
+	x.body.begin(r)
+	x.request.target = target(r)
+	x.service, x.granted, x.retried, x.wait = nil, false, false, 0
+	x.status, x.partial, x.hijacked = 0, false, false
+	x.continued, x.final = false, false
+	x.interruption.cause, x.interruption.stopping, x.interruption.writing = causeNone, false, false
+	if x.body.present && r.ProtoMajor == 1 {
+		// Both directions flow at once; and what is not read of a request is our business, in end.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
+}
+
+// run carries the request, or answers it with a problem.
+func (x *exchange) run() {
+	if x.r.Method == http.MethodConnect {
+		x.refuse(problemConnect())
+		return
+	}
+	path, wellFormed := pathOf(x.request.target)
+	if !wellFormed {
+		x.refuse(problemTarget())
+		return
+	}
+	service, found := x.handler.table.Load().Match(x.r.Host, path, x.r.Header)
+	if !found {
+		x.refuse(problemUnrouted())
+		return
+	}
+	x.service = service
+	if passedBefore(x.r.Header, service.passed) {
+		x.refuse(problemLoop())
+		return
+	}
+	x.rewrite()
+	x.Fresh = x.body.present || !isIdempotent(x.r.Method)
+	x.Cost = x.cost()
+	outcome, lease, refusal := service.Gate.Acquire(&x.Waiter, x.arrived)
+	for again := true; again; {
+		if outcome == hold.Held {
+			lease, refusal, outcome = x.hold()
+		}
+		switch outcome {
+		case hold.Leased:
+			x.lease, x.granted = lease, true
+			outcome, lease, refusal, again = x.carry()
+		case hold.Refused:
+			x.refuse(problemOf(refusal))
+			again = false
+		case hold.Held: // hold has answered, or there is nobody to answer
+			again = false
+		}
+	}
+}
+
+// cost estimates the memory that the request keeps while it is held.
+func (x *exchange) cost() int64 {
+	cost := int64(waiterCost + len(x.r.RequestURI))
+	for name, values := range x.r.Header {
+		cost += int64(len(name))
+		for _, value := range values {
+			cost += int64(len(value))
+		}
+	}
+	if x.body.present && x.r.ProtoMajor == 2 {
+		cost += StreamWindow
+	}
+	return cost
+}
+
+// carry sends the request to the endpoint of the lease and passes its answer on. Where the endpoint could not be reached
+// it reports that the request needs another one (again); the other results are then the gate's.
+func (x *exchange) carry() (outcome hold.Outcome, lease balance.Lease, refusal hold.Refusal, again bool) {
+	x.interruption.begin()
+	up, err := x.connect()
+	if err != nil {
+		return x.unreachable(err)
+	}
+	resp, err := up.roundTrip(x)
+	if err != nil && x.interruption.why() == causeNone && x.retriable(up, err) {
+		x.retried = true
+		up.end(x, false)
+		if up, err = x.connect(); err != nil {
+			return x.unreachable(err)
+		}
+		resp, err = up.roundTrip(x)
+	}
+	if err != nil {
+		up.end(x, false)
+		x.endLease(nil)
+		x.lost()
+		return 0, lease, refusal, false
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		x.switchProtocols(up, resp)
+		return 0, lease, refusal, false
+	}
+	whole := x.answer(resp)
+	x.endLease(up.end(x, whole))
+	return 0, lease, refusal, false
+}
+
+// unreachable gives the lease back after its endpoint could not be connected to.
+func (x *exchange) unreachable(err error) (outcome hold.Outcome, lease balance.Lease, refusal hold.Refusal, again bool) {
+	if x.interruption.why() != causeNone {
+		x.endLease(nil)
+		x.lost()
+		return 0, lease, refusal, false
+	}
+	x.interruption.end()
+	x.granted = false
+	reason := reasonOf(err)
+	x.service.Metrics.DialFailure(reason)
+	gate, now := x.service.Gate, time.Now()
+	if reason == metrics.DialDescriptors {
+		outcome, lease, refusal = gate.DialStarved(&x.lease, &x.Waiter, now)
+	} else {
+		outcome, lease, refusal = gate.DialFailed(&x.lease, &x.Waiter, now)
+	}
+	return outcome, lease, refusal, true
+}
+
+// endLease ends the lease, with a connection for the gate to keep or nil.
+func (x *exchange) endLease(c balance.Conn) {
+	if x.granted {
+		x.granted = false
+		x.service.Gate.Release(&x.lease, c, time.Now())
+	}
+}
+
+// firstByte notes that the endpoint has begun to answer.
+func (x *exchange) firstByte() { x.service.Gate.Answered(&x.lease, x.wait > 0) }
+
+// lost answers a request whose endpoint has not answered it.
+func (x *exchange) lost() {
+	switch cause := x.interruption.why(); {
+	case x.body.broken.Load():
+		x.bodyFailed()
+	case cause == causeNone:
+		x.refuse(problemUpstream())
+	case cause == causeLeft:
+		x.status = statusLeft
+	case cause == causeDrained:
+		x.refuse(problemDraining(0))
+	default:
+		x.refuse(problemLate(cause))
+	}
+}
+
+// bodyFailed answers a request whose body could not be read: if the client did not leave, it does not speak HTTP.
+func (x *exchange) bodyFailed() {
+	if isDeparture(x.body.failure) {
+		x.status = statusLeft
+		return
+	}
+	x.refuse(problemBody())
+}
+
+// end is the last thing that is done for every request.
+func (x *exchange) end() {
+	x.endLease(nil) // still there only after a panic
+	quiet := x.interruption.end()
+	unread := x.body.unread()
+	if x.client != nil && x.r.ProtoMajor == 1 && !x.hijacked {
+		switch {
+		case x.partial, x.status == statusLeft:
+			x.client.abort()
+		case unread:
+			x.client.lastAnswer()
+		}
+	}
+	x.count()
+	abort := x.partial || x.status == statusLeft || unread && x.client == nil && !x.hijacked && x.r.ProtoMajor == 1
+	x.w, x.r, x.client = nil, nil, nil
+	if quiet {
+		x.handler.exchanges.Put(x)
+	}
+	if abort {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// count counts the request.
+func (x *exchange) count() {
+	status := x.status
+	if x.partial && status != statusLeft {
+		status = http.StatusBadGateway
+	}
+	x.counters().Request(status, time.Since(x.arrived))
+}
+
+func (x *exchange) counters() *metrics.Service {
+	if x.service == nil {
+		return x.handler.options.Unrouted
+	}
+	return x.service.Metrics
+}
+
+// isDeparture reports whether reading a body failed because the client left.
+func isDeparture(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &network) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, syscall.ECONNRESET)
+}

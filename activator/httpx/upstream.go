@@ -1,0 +1,129 @@
+package httpx
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"syscall"
+
+	"github.com/dormouse-dev/dormouse/activator/balance"
+	"github.com/dormouse-dev/dormouse/metrics"
+	"github.com/dormouse-dev/dormouse/scaling"
+)
+
+// upstream is a connection to an endpoint, or a stream of one, in the hands of one exchange.
+type upstream interface {
+	// roundTrip sends the request and returns the header of its answer.
+	roundTrip(x *exchange) (*http.Response, error)
+	// reused reports whether the connection has carried an earlier request.
+	reused() bool
+	// silent reports that no byte of an answer has come.
+	silent() bool
+	// unprocessed reports that roundTrip's error means that the endpoint has not looked at the request.
+	unprocessed(err error) bool
+	// interrupt makes whatever the exchange waits for fail soon. It does not block, and may be called by anybody.
+	interrupt()
+	// end gives the connection up. The answer was read to its end (whole), or else the rest of it is not wanted. It returns
+	// the connection if the gate is to keep it, and when it returns nobody reads the request's body any more.
+	end(x *exchange, whole bool) balance.Conn
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// connect returns the connection that came with the lease, or opens one.
+func (x *exchange) connect() (upstream, error) {
+	endpoint := x.lease.Endpoint
+	if endpoint.Protocol != scaling.ProtocolHTTP1 {
+		p, _ := endpoint.Shared.Get(func() balance.Conn { return new(pool) }).(*pool)
+		return p.get(x)
+	}
+	if c, ok := x.lease.Conn.(*http1Conn); ok {
+		if !x.retried && c.usable() {
+			return c, nil
+		}
+		_ = c.Close()
+		x.service.Gate.Reopening(&x.lease)
+	}
+	c, err := x.dial(x.r.Context(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return newHTTP1Conn(c, nil), nil
+}
+
+// dial connects to the endpoint of the lease, over TLS if there is a configuration for it. The request's own context ends
+// it: nobody else waits for this connection.
+func (x *exchange) dial(ctx context.Context, config *tls.Config) (net.Conn, error) {
+	bound := x.service.description.Timeouts.Dial
+	dialer := net.Dialer{Timeout: bound}
+	if config != nil && bound > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, bound) // the handshake is part of it
+		defer cancel()
+	}
+	c, err := dialer.DialContext(ctx, "tcp", x.lease.Endpoint.Address)
+	if err != nil || config == nil {
+		return c, err
+	}
+	t := tls.Client(c, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = c.Close()
+		return nil, &tlsError{err}
+	}
+	return t, nil
+}
+
+// tlsError is a handshake that failed.
+type tlsError struct{ error }
+
+func (e *tlsError) Unwrap() error { return e.error }
+
+// reasonOf returns why a dial failed, in the words of its metric.
+func reasonOf(err error) metrics.DialReason {
+	var timeout net.Error
+	var handshake *tlsError
+	switch {
+	case isScarcity(err):
+		return metrics.DialDescriptors
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return metrics.DialTimeout
+	case errors.As(err, &handshake):
+		return metrics.DialTLS
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
+		return metrics.DialRefused
+	}
+	return metrics.DialOther
+}
+
+// isScarcity reports whether it is this machine that has run out of something which others will give back.
+func isScarcity(err error) bool {
+	for _, errno := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM,
+	} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// retriable reports whether the request may be sent once more after up failed. Nothing of its body is gone, and either
+// the endpoint has not looked at it, or the connection had been used before and was closed before any byte of the answer,
+// and sending the request twice does no harm.
+func (x *exchange) retriable(up upstream, err error) bool {
+	if x.retried || x.body.begun.Load() {
+		return false
+	}
+	return up.unprocessed(err) || up.reused() && up.silent() && isIdempotent(x.r.Method)
+}
+
+// isIdempotent reports whether doing it twice is as good as once (RFC 9110 section 9.2.2).
+func isIdempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,205 @@
+package activator
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dormouse-dev/dormouse/activator/httpx"
+)
+
+const (
+	// scarceFirst and scarceMost are how long accepting pauses when there is no descriptor left.
+	scarceFirst, scarceMost = 5 * time.Millisecond, 100 * time.Millisecond
+
+	// acceptGrace is how long a listener that is to be closed goes on accepting: what its backlog holds would be reset.
+	acceptGrace = 10 * time.Millisecond
+)
+
+// errClosing is what Accept returns once the listener has been told to stop.
+var errClosing = errors.New("listener is closing")
+
+// listener accepts connections while there is room for them.
+type listener struct {
+	net.Listener
+	tls         *tls.Config // or nil
+	connections *connections
+	closing     chan struct{}
+	once        sync.Once
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	for pause := scarceFirst; ; {
+		if !l.connections.awaitRoom(l.closing) && l.stopped() {
+			return nil, errClosing
+		}
+		c, err := l.Listener.Accept()
+		switch {
+		case err == nil:
+			conn := l.connections.add(c)
+			if l.tls != nil {
+				return tls.Server(conn, l.tls), nil
+			}
+			return conn, nil
+		case l.stopped():
+			_ = l.Listener.Close()
+			return nil, errClosing
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+			l.connections.retire(1 + l.connections.len()/100)
+			time.Sleep(pause)
+			pause = min(2*pause, scarceMost)
+		case errors.Is(err, unix.ECONNABORTED):
+		default:
+			return nil, err
+		}
+	}
+}
+
+// stop makes Accept fail, as soon as it has accepted what the kernel has accepted for it.
+func (l *listener) stop() {
+	l.once.Do(func() {
+		close(l.closing)
+		if d, ok := l.Listener.(interface{ SetDeadline(t time.Time) error }); ok {
+			_ = d.SetDeadline(time.Now().Add(acceptGrace))
+			return
+		}
+		_ = l.Listener.Close()
+	})
+}
+
+func (l *listener) stopped() bool {
+	select {
+	case <-l.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// connections is the clients' connections, of all listeners.
+type connections struct {
+	most    int
+	waiting atomic.Int32  // listeners that wait for room
+	room    chan struct{} // there may be room now
+
+	mu   sync.Mutex // guards the following
+	open map[*httpx.Conn]struct{}
+}
+
+func newConnections(most int) *connections {
+	return &connections{most: most, room: make(chan struct{}, 1), open: make(map[*httpx.Conn]struct{})}
+}
+
+func (cs *connections) len() int {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return len(cs.open)
+}
+
+func (cs *connections) add(c net.Conn) *httpx.Conn {
+	var conn *httpx.Conn
+	conn = httpx.NewConn(c, func() { cs.remove(conn) })
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.open[conn] = struct{}{}
+	return conn
+}
+
+func (cs *connections) remove(c *httpx.Conn) {
+	cs.mu.Lock()
+	delete(cs.open, c)
+	cs.mu.Unlock()
+	cs.tell()
+}
+
+// tell wakes a listener that waits for room.
+func (cs *connections) tell() {
+	if cs.waiting.Load() > 0 {
+		select {
+		case cs.room <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// changed is http.Server's ConnState.
+func (cs *connections) changed(c net.Conn, state http.ConnState) {
+	if state == http.StateIdle {
+		httpx.Idle(c)
+		cs.tell()
+	}
+}
+
+// awaitRoom waits until one more connection may be accepted. Where there is none left, those that have been idle for
+// longest make room. It returns false when closing is closed first.
+func (cs *connections) awaitRoom(closing <-chan struct{}) bool {
+	if cs.len() < cs.most {
+		return true
+	}
+	cs.waiting.Add(1)
+	defer cs.waiting.Add(-1)
+	for {
+		cs.retire(1 + cs.most/100)
+		if cs.len() < cs.most {
+			cs.tell() // for the next listener
+			return true
+		}
+		select {
+		case <-cs.room:
+		case <-closing:
+			return false
+		}
+	}
+}
+
+// retire closes up to n connections that have been idle for longest.
+func (cs *connections) retire(n int) {
+	type candidate struct {
+		conn  *httpx.Conn
+		since time.Time
+	}
+	var idle []candidate
+	for _, c := range cs.all() {
+		if since, unused := c.IdleSince(); !since.IsZero() && !unused {
+			idle = append(idle, candidate{c, since})
+		}
+	}
+	slices.SortFunc(idle, func(a, b candidate) int { return cmp.Compare(a.since.UnixNano(), b.since.UnixNano()) })
+	for _, c := range idle {
+		if n == 0 {
+			return
+		}
+		if c.conn.Retire() {
+			n--
+		}
+	}
+}
+
+func (cs *connections) all() []*httpx.Conn {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	all := make([]*httpx.Conn, 0, len(cs.open))
+	for c := range cs.open {
+		all = append(all, c)
+	}
+	return all
+}
+
+// descriptors returns how many descriptors the process may have.
+func descriptors() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return os.Getpagesize() // unheard of
+	}
+	return int(min(limit.Cur, 1<<20)) //nolint:gosec // bounded
+}

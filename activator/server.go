@@ -1,0 +1,253 @@
+// Package activator is the data plane: it accepts connections, hands their requests to the engine (activator/httpx), and
+// drains when it has to end.
+package activator
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dormouse-dev/dormouse/activator/hold"
+	"github.com/dormouse-dev/dormouse/activator/httpx"
+	"github.com/dormouse-dev/dormouse/activator/route"
+	"github.com/dormouse-dev/dormouse/metrics"
+	"github.com/dormouse-dev/dormouse/scaling"
+)
+
+// The defaults of [Config].
+const (
+	DefaultHeaderTimeout = 10 * time.Second
+	DefaultKeepAlive     = 75 * time.Second
+	DefaultDrainTimeout  = 5 * time.Minute
+)
+
+// Config of a [Server].
+type Config struct {
+	Listeners []Listener
+	// Certificate and Key are PEM files, for listeners with TLS. They are read again when they change.
+	Certificate, Key string
+
+	Gates   *hold.Gates
+	Metrics *metrics.Metrics
+	Logger  *zap.Logger
+	Routes  route.Options
+
+	HeaderTimeout  time.Duration // to read a request's header, or to shake hands; zero: DefaultHeaderTimeout
+	KeepAlive      time.Duration // an idle connection is kept for; zero: DefaultKeepAlive
+	MaxHeaderBytes int           // of a request; zero: http.DefaultMaxHeaderBytes
+	// MaxConnections is how many clients' connections are open at once; zero: 45 % of the descriptors that the process may
+	// have, so that as many are left for endpoints.
+	MaxConnections int
+	// TrustedProxies are clients whose X-Forwarded-Proto and X-Forwarded-Host are believed.
+	TrustedProxies []netip.Prefix
+	// Reveal sends the messages of failures to loopback clients.
+	Reveal bool
+
+	// ShutdownDelay is for how long Run goes on accepting after its context has ended; zero: not at all.
+	ShutdownDelay time.Duration
+	// DrainTimeout is for how long requests may finish after that; zero: DefaultDrainTimeout.
+	DrainTimeout time.Duration
+}
+
+// Listener is where clients connect.
+type Listener struct {
+	Address string // host:port
+	// Listener is used instead, if it is not nil. Run closes it.
+	Listener net.Listener
+	TLS      bool
+}
+
+// Server accepts requests and carries them to their services.
+type Server struct {
+	config      Config
+	handler     *httpx.Handler
+	connections *connections
+	ready       atomic.Bool
+	known       map[scaling.Key]bool // services that have metrics; used by Adopt alone
+}
+
+// New returns a Server, which does nothing before Run.
+func New(config Config) *Server {
+	defaults(&config)
+	return &Server{
+		config: config,
+		handler: httpx.New(httpx.Options{
+			Logger:         config.Logger,
+			Unrouted:       config.Metrics.Service("", ""),
+			TrustedProxies: config.TrustedProxies,
+			Reveal:         config.Reveal,
+		}),
+		connections: newConnections(config.MaxConnections),
+	}
+}
+
+func defaults(c *Config) {
+	if c.HeaderTimeout == 0 {
+		c.HeaderTimeout = DefaultHeaderTimeout
+	}
+	if c.KeepAlive == 0 {
+		c.KeepAlive = DefaultKeepAlive
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = DefaultDrainTimeout
+	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = max(1, descriptors()*45/100)
+	}
+}
+
+// Adopt makes services the ones that are served, from the next request on; the others' requests are refused, held ones
+// too. Routes that cannot be accepted are logged. It must not be called by two at once.
+func (s *Server) Adopt(services []*scaling.Service) {
+	gates := s.config.Gates.Adopt(services)
+	rules := make([]route.Rule[*httpx.Service], len(services))
+	known := make(map[scaling.Key]bool, len(services))
+	for i, service := range services {
+		key := service.Key
+		known[key] = true
+		counters := s.config.Metrics.Service(key.Namespace, key.Name)
+		rules[i] = route.Rule[*httpx.Service]{Service: service, Value: httpx.NewService(gates[i], counters)}
+	}
+	table, conflicts := route.Build(rules, s.config.Routes)
+	for _, c := range conflicts {
+		s.config.Logger.Warn("route not accepted", zap.Stringer("conflict", c))
+	}
+	s.handler.Adopt(table)
+	for key := range s.known {
+		if !known[key] {
+			s.config.Metrics.Forget(key.Namespace, key.Name)
+		}
+	}
+	s.known = known
+}
+
+// Ready reports whether the Server accepts requests and is not about to end.
+func (s *Server) Ready() bool { return s.ready.Load() }
+
+// Connections returns how many clients' connections are open, and how many may be.
+func (s *Server) Connections() (open, most int) { return s.connections.len(), s.config.MaxConnections }
+
+// Run serves until ctx ends and then drains, as package documentation of drain.go tells. It returns nil when everything
+// that was accepted has been answered, and ErrDrainTimeout if some of it had to be broken off.
+func (s *Server) Run(ctx context.Context) error {
+	listeners, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	base, cut := context.WithCancelCause(context.Background())
+	defer cut(nil)
+	server, http2 := s.newServers(base)
+	engine, stopEngine := context.WithCancel(context.Background())
+	defer stopEngine()
+
+	ended := make(chan error, len(listeners)+1)
+	go func() { ended <- s.handler.Run(engine) }()
+	for _, l := range listeners {
+		go func() { ended <- s.serve(server, l) }()
+	}
+	s.ready.Store(true)
+
+	running := len(listeners) + 1
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+		running--
+	}
+	s.ready.Store(false)
+	err = errors.Join(err, s.drain(listeners, http2, cut))
+	stopEngine()
+	_ = server.Close()
+	for ; running > 0; running-- {
+		err = errors.Join(err, <-ended)
+	}
+	return err
+}
+
+// listen opens the listeners.
+func (s *Server) listen(ctx context.Context) (listeners []*listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range listeners {
+				_ = l.Close()
+			}
+		}
+	}()
+	for _, config := range s.config.Listeners {
+		l := &listener{Listener: config.Listener, connections: s.connections, closing: make(chan struct{})}
+		if l.Listener == nil {
+			if l.Listener, err = new(net.ListenConfig).Listen(ctx, "tcp", config.Address); err != nil {
+				return listeners, fmt.Errorf("listen on %s: %w", config.Address, err)
+			}
+		}
+		listeners = append(listeners, l)
+		if config.TLS {
+			certificate := &certificate{certFile: s.config.Certificate, keyFile: s.config.Key, logger: s.config.Logger}
+			if err = certificate.load(); err != nil {
+				return listeners, err
+			}
+			l.tls = &tls.Config{
+				MinVersion:     tls.VersionTLS12,
+				NextProtos:     []string{"h2", "http/1.1"},
+				GetCertificate: certificate.get,
+			}
+		}
+	}
+	return listeners, nil
+}
+
+// newServers returns the two servers of net/http: the one that accepts, and one that never does but is given the
+// connections of HTTP/2. Shutting that one down sends GOAWAY on them all; on the first it would also drop requests that
+// were just read from connections of HTTP/1.1.
+func (s *Server) newServers(base context.Context) (server, http2 *http.Server) {
+	http2 = s.newServer(base)
+	_ = http2.Serve(noListener{}) // fails, and makes TLSNextProto
+	server = s.newServer(base)
+	server.TLSNextProto = make(map[string]func(*http.Server, *tls.Conn, http.Handler), len(http2.TLSNextProto))
+	for protocol, serve := range http2.TLSNextProto {
+		server.TLSNextProto[protocol] = func(_ *http.Server, c *tls.Conn, h http.Handler) { serve(http2, c, h) }
+	}
+	return server, http2
+}
+
+func (s *Server) newServer(base context.Context) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:                      s.handler,
+		Protocols:                    protocols,
+		HTTP2:                        httpx.ServerHTTP2(),
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            s.config.HeaderTimeout,
+		IdleTimeout:                  s.config.KeepAlive,
+		MaxHeaderBytes:               s.config.MaxHeaderBytes,
+		ErrorLog:                     newErrorLog(s.config.Logger),
+		BaseContext:                  func(net.Listener) context.Context { return base },
+		ConnContext:                  httpx.ConnContext,
+		ConnState:                    s.connections.changed,
+	}
+}
+
+func (s *Server) serve(server *http.Server, l *listener) error {
+	s.config.Logger.Info("listening", zap.Stringer("address", l.Addr()), zap.Bool("tls", l.tls != nil))
+	if err := server.Serve(l); !errors.Is(err, errClosing) && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// noListener is a listener that fails.
+type noListener struct{}
+
+func (noListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+func (noListener) Close() error              { return nil }
+func (noListener) Addr() net.Addr            { return &net.TCPAddr{} }
