@@ -8,7 +8,7 @@
 //
 //	--host IP              IPv4 address to listen on (127.0.0.1)
 //	--port N               port to listen on; 0 chooses one
-//	--name NAME            name, sent in every answer's X-App-Name (app)
+//	--name NAME            name, sent in every answer's X-App-Name (app); X-App-Listening beside it is when the app began to listen, in Unix nanoseconds
 //	--protocol P           auto: HTTP/1.1, h2c with prior knowledge and, on h2c, gRPC; http1; h2c; grpc: a plain gRPC server (auto)
 //	--backlog N            length of the listen backlog; 0: the kernel's largest
 //	--listen-delay D       time from the start to listening; connections are refused meanwhile
@@ -29,6 +29,7 @@
 // answered with 400. The methods are not checked.
 //
 //	/                                   a line of text with name, process id and protocol
+//	/page                               the same as a page for a browser
 //	/healthz                            200, or 503 until ready
 //	/count                              JSON: requests, inFlight, maxInFlight, cancelled, uploads, truncated, connections; /count, /healthz and
 //	                                    gRPC health checks are not counted; uploads and truncated tell whether /upload saw its body's end

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -58,11 +59,13 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 	if !wait(ctx, cfg.listenDelay) {
 		return nil
 	}
+	server := newServer(cfg, gate, stdout)
 	if err := gate.Open(); err != nil {
 		return err
 	}
+	server.listening = strconv.FormatInt(time.Now().UnixNano(), 10)
 	fmt.Fprintln(stdout, "listening")
-	return newServer(cfg, gate, stdout).Run(ctx)
+	return server.Run(ctx)
 }
 
 // wait pauses for d, and reports false if ctx ended first. No pause cannot be interrupted: it is true.

@@ -28,6 +28,8 @@ type server struct {
 	counters counters
 	ready    atomic.Bool
 	exit     chan exitCode // from /exit
+
+	listening string // when it began to, in Unix nanoseconds; set before Run
 }
 
 // handler answers a request. It panics with http.ErrAbortHandler to end it without a whole answer.
@@ -41,7 +43,7 @@ func newServer(cfg config, gate *gate, log io.Writer) *server {
 	}
 	s.grpc, s.health = newGRPC(cfg)
 	s.handlers = map[string]handler{
-		"/": s.index, "/healthz": s.healthz, "/count": s.count, "/conn": s.conn,
+		"/": s.index, "/page": s.page, "/healthz": s.healthz, "/count": s.count, "/conn": s.conn,
 		"/delay": s.delay, "/bytes": s.bytes, "/echo": s.echo, "/upload": s.upload,
 		"/trailers": s.trailers, "/early-hints": s.earlyHints,
 		"/sse": s.sse, "/ws": s.webSocket, "/upgrade": s.upgrade, "/unasked-101": s.unasked101,
@@ -125,6 +127,7 @@ func (s *server) serveGRPC() (serve func() error, shutdown func()) {
 // ServeHTTP names the server, counts, delays and answers.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-App-Name", s.cfg.name)
+	w.Header().Set("X-App-Listening", s.listening)
 	connOf(r).requests.Add(1)
 	if path := r.URL.Path; path != "/count" && path != "/healthz" && !strings.HasPrefix(path, "/grpc.health.v1.Health/") {
 		s.counters.begin()
