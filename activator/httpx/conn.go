@@ -181,7 +181,7 @@ func (c *Conn) IdleSince() (since time.Time, unused bool) {
 // already, be it only in the socket's buffer.
 func (c *Conn) Retire() bool {
 	since := c.idle.Load()
-	if since <= 0 || c.tcp != nil && readable(c.tcp) || !c.idle.CompareAndSwap(since, retired) {
+	if since <= 0 || (&peeker{conn: c.tcp}).readable() || !c.idle.CompareAndSwap(since, retired) {
 		return false
 	}
 	_ = c.Close()

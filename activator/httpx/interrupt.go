@@ -138,28 +138,40 @@ func (i *interruption) why() cause {
 }
 
 // gone is called when the request's context ends.
-func (i *interruption) gone() { i.interrupt(causeOf(i.x.r.Context())) }
-
-// checkIdle breaks the exchange off if no byte came or went for too long, and else looks again later.
-func (i *interruption) checkIdle() {
-	left := i.x.service.description.Timeouts.Idle - time.Since(time.Unix(0, i.last.Load()))
-	if left <= 0 {
-		i.interrupt(causeIdle)
-		return
-	}
+func (i *interruption) gone() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.on {
-		i.idle.Reset(left)
+		i.interruptLocked(causeOf(i.x.r.Context()))
 	}
+}
+
+// checkIdle breaks the exchange off if no byte came or went for too long, and else looks again later.
+func (i *interruption) checkIdle() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.on {
+		return
+	}
+	left := i.x.service.description.Timeouts.Idle - time.Since(time.Unix(0, i.last.Load()))
+	if left > 0 {
+		i.idle.Reset(left)
+		return
+	}
+	i.interruptLocked(causeIdle)
 }
 
 // interrupt breaks the exchange off, unless it was already.
 func (i *interruption) interrupt(c cause) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	switch {
-	case !i.on, i.cause != causeNone, c == causeHeader && i.writing, c == causeLeft && i.stopping:
+	if i.on {
+		i.interruptLocked(c)
+	}
+}
+
+func (i *interruption) interruptLocked(c cause) {
+	if i.cause != causeNone || c == causeHeader && i.writing || c == causeLeft && i.stopping {
 		return
 	}
 	i.cause = c

@@ -4,9 +4,13 @@ package httpx
 
 import "net"
 
-// readable reports whether there is something to be read from c without waiting. It cannot be known here.
-func readable(*net.TCPConn) bool { return false }
+// peeker asks a connection whether there is something to be read. It cannot be known here.
+type peeker struct {
+	conn *net.TCPConn // or nil
+}
 
-type peeker struct{ conn *net.TCPConn }
-
+// readable reports false.
 func (*peeker) readable() bool { return false }
+
+// await does not wait.
+func (*peeker) await() error { return nil }

@@ -3,39 +3,65 @@
 package httpx
 
 import (
+	"errors"
 	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// readable reports whether there is something to be read from c without waiting: bytes, its end, or an error.
-func readable(c *net.TCPConn) bool {
-	p := peeker{conn: c}
-	return p.readable()
-}
-
-// peeker asks one connection, again and again and without allocating, whether there is something to be read. Somebody
-// else may be reading meanwhile.
+// peeker asks one connection, again and again and without allocating, whether there is something to be read: bytes, its
+// end, or an error.
 type peeker struct {
-	conn *net.TCPConn
+	conn *net.TCPConn // or nil: it is not known
 	raw  syscall.RawConn
 	look func(fd uintptr)
-	buf  [1]byte
 	some bool
 }
 
+// readable reports whether there is something to be read without waiting. Somebody else may be reading meanwhile.
 func (p *peeker) readable() bool {
+	if p.conn == nil {
+		return false
+	}
 	if p.look == nil {
 		raw, err := p.conn.SyscallConn()
 		if err != nil {
 			return true
 		}
-		p.raw = raw
-		p.look = func(fd uintptr) {
-			_, _, err := unix.Recvfrom(int(fd), p.buf[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-			p.some = err != unix.EAGAIN && err != unix.EINTR
-		}
+		p.raw, p.look = raw, func(fd uintptr) { p.some = look(fd) != unix.EAGAIN }
 	}
 	return p.raw.Control(p.look) != nil || p.some
+}
+
+// await waits until there is something to be read, or the read deadline has passed. It returns the connection's error if
+// there is one: asking takes it away, and the next Read would find a clean end.
+func (p *peeker) await() error {
+	if p.conn == nil {
+		return nil
+	}
+	if p.raw == nil {
+		raw, err := p.conn.SyscallConn()
+		if err != nil {
+			return err
+		}
+		p.raw = raw
+	}
+	var failure error
+	err := p.raw.Read(func(fd uintptr) (done bool) {
+		err := look(fd)
+		if err == nil || err == unix.EAGAIN || err == unix.EINTR {
+			return err == nil
+		}
+		failure = err
+		return true
+	})
+	return errors.Join(err, failure)
+}
+
+// look returns nil if there are bytes or the end, EAGAIN if there is nothing, or the connection's error.
+func look(fd uintptr) error {
+	var buf [1]byte
+	_, _, err := unix.Recvfrom(int(fd), buf[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err
 }

@@ -2,6 +2,7 @@ package httpx
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 	"sync"
 	"time"
@@ -40,6 +41,9 @@ var _ balance.Conn = (*pool)(nil)
 
 // get returns a stream, or a connection, for one request.
 func (p *pool) get(x *exchange) (upstream, error) {
+	if x.request.upgrade != "" {
+		return p.alone(x)
+	}
 	for {
 		up, call, own := p.take(x)
 		if up != nil {
@@ -61,6 +65,24 @@ func (p *pool) get(x *exchange) (upstream, error) {
 			return nil, x.r.Context().Err()
 		}
 	}
+}
+
+// alone opens a connection of HTTP/1.1, whatever the endpoint would choose: nothing else can be upgraded.
+func (p *pool) alone(x *exchange) (upstream, error) {
+	var config *tls.Config
+	if x.lease.Endpoint.Protocol == scaling.ProtocolHTTPS {
+		shared, err := x.service.tls()
+		if err != nil {
+			return nil, &tlsError{err}
+		}
+		config = shared.Clone()
+		config.NextProtos = []string{"http/1.1"}
+	}
+	c, err := x.dial(x.r.Context(), config)
+	if err != nil {
+		return nil, err
+	}
+	return newHTTP1Conn(c, p), nil
 }
 
 // isEnded reports whether a dial failed because the client that it was for left: no fault of the endpoint.
