@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// rival is one way to the backend.
+type rival struct {
+	name    string
+	address string
+	process *process // or nil: the backend alone
+	except  string   // children that are not part of it
+}
+
+const (
+	activatorName    = "activator"
+	reverseProxyName = "httputil.ReverseProxy"
+	nginxName        = "nginx"
+	haproxyName      = "HAProxy"
+	directName       = "direct"
+)
+
+// startRivals starts the proxies in front of backend. Those that were started are returned with an error too.
+func startRivals(dir, backend string) (rivals []*rival, err error) {
+	for _, r := range []struct {
+		name  string
+		start func(dir, listen, backend string) (*process, error)
+	}{
+		{reverseProxyName, startReverseProxy},
+		{nginxName, startNginx},
+		{haproxyName, startHAProxy},
+	} {
+		port, err := freePort()
+		if err != nil {
+			return rivals, err
+		}
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		p, err := r.start(dir, address, backend)
+		if err != nil {
+			return rivals, err
+		}
+		rivals = append(rivals, &rival{name: r.name, address: address, process: p})
+	}
+	return rivals, nil
+}
+
+func startReverseProxy(_, listen, backend string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return startProcess(reverseProxyName, listen, []string{"DORMOUSE_BENCH_ROLE=reverseproxy"}, self, listen, backend)
+}
+
+// reverseProxy is the standard library's proxy with as many idle connections as it may need: its default of two would
+// measure dialing.
+func reverseProxy(listen, backend string) error {
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})
+	proxy.Transport = &http.Transport{MaxIdleConnsPerHost: 1024, DisableCompression: true}
+	server := &http.Server{Addr: listen, Handler: proxy, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	return server.ListenAndServe() //nolint:wrapcheck // for main, which names it
+}
+
+func startNginx(dir, listen, backend string) (*process, error) {
+	return startNginxWith(dir, "nginx-proxy", fmt.Sprintf(`
+    upstream backend { server %s; keepalive 256; keepalive_requests 1000000; }
+    server {
+        listen %s;
+        keepalive_requests 1000000;
+        location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; }
+    }`, backend, listen), listen)
+}
+
+// startBackend starts the application that all proxies lead to: nginx with a constant answer of 128 bytes, because it
+// leaves most of the machine to those who are measured.
+func startBackendConfig(dir, listen string) (configFile string, err error) {
+	return writeNginx(dir, "backend", fmt.Sprintf(`
+    server {
+        listen %s backlog=4096;
+        keepalive_requests 1000000;
+        location / { default_type text/plain; return 200 "%0128d"; }
+    }`, listen, 0))
+}
+
+func startNginxWith(dir, name, http, listen string) (*process, error) {
+	file, err := writeNginx(dir, name, http)
+	if err != nil {
+		return nil, err
+	}
+	return startProcess(name, listen, nil, "nginx", "-c", file, "-p", dir)
+}
+
+func writeNginx(dir, name, http string) (string, error) {
+	file := filepath.Join(dir, name+".conf")
+	config := fmt.Sprintf(`daemon off;
+worker_processes auto;
+worker_rlimit_nofile 16384;
+pid %[1]s/%[2]s.pid;
+error_log %[1]s/%[2]s.log;
+events { worker_connections 8192; }
+http {
+    access_log off;
+    client_body_temp_path %[1]s/%[2]s-1; proxy_temp_path %[1]s/%[2]s-2; fastcgi_temp_path %[1]s/%[2]s-3;
+    uwsgi_temp_path %[1]s/%[2]s-4; scgi_temp_path %[1]s/%[2]s-5;%[3]s
+}
+`, dir, name, http)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return "", fmt.Errorf("write nginx's configuration: %w", err)
+	}
+	return file, nil
+}
+
+func startHAProxy(dir, listen, backend string) (*process, error) {
+	file := filepath.Join(dir, "haproxy.cfg")
+	config := fmt.Sprintf(`global
+    maxconn 8192
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend in
+    bind %s
+    default_backend out
+backend out
+    http-reuse always
+    server one %s
+`, listen, backend)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, fmt.Errorf("write HAProxy's configuration: %w", err)
+	}
+	return startProcess(haproxyName, listen, nil, "haproxy", "-db", "-f", file)
+}
