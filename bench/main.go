@@ -46,12 +46,12 @@ func main() {
 		return
 	}
 	s := settings{
-		rounds: 7, warmUp: 500 * time.Millisecond, measured: 3 * time.Second, connections: 64,
+		rounds: 7, warmUp: time.Second, measured: 3 * time.Second, connections: 64,
 		coldOne: 25, coldMany: 5, held: []int{100, 1000, 9500}, write: true,
 	}
 	if os.Getenv("BENCH_QUICK") == "1" {
 		s = settings{
-			rounds: 1, warmUp: 200 * time.Millisecond, measured: time.Second, connections: 64,
+			rounds: 1, warmUp: time.Second, measured: time.Second, connections: 64,
 			coldOne: 3, coldMany: 1, held: []int{100, 1000},
 		}
 	}

@@ -37,7 +37,7 @@ func warm(ctx context.Context, dir string, s settings, out io.Writer) error {
 		return err
 	}
 	defer a.stop()
-	if _, err := measure(ctx, a.http, 1, 100*time.Millisecond); err != nil { // wakes it
+	if _, err := measure(ctx, a.http, 1, time.Second); err != nil { // wakes it
 		return err
 	}
 	rivals, err := startRivals(dir, backend)
@@ -98,7 +98,7 @@ type measurement struct {
 
 // measure runs wrk.
 func measure(ctx context.Context, address string, connections int, d time.Duration) (measurement, error) {
-	cmd := exec.CommandContext(ctx, "wrk", "-t1", "-c", strconv.Itoa(connections), "-d", fmt.Sprintf("%dms", max(1000, d.Milliseconds())),
+	cmd := exec.CommandContext(ctx, "wrk", "-t1", "-c", strconv.Itoa(connections), "-d", fmt.Sprintf("%ds", int(d.Seconds())), // whole seconds are all that it takes
 		"--latency", "http://"+address+"/")
 	text, err := cmd.CombinedOutput()
 	if err != nil {
