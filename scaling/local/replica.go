@@ -23,6 +23,13 @@ const (
 	stopping              // it is to end, whatever it was; it is in no snapshot any more
 )
 
+// A process that starts is asked whether it can answer after every fiftieth part of the time that it has taken so far,
+// within bounds: finding out adds no more than that to its start.
+const (
+	probeLeast, probeMost = 2 * time.Millisecond, 100 * time.Millisecond
+	probeShare            = 0.02
+)
+
 // slowStart is when a process that does not answer yet is worth a line in the log.
 const slowStart = 10 * time.Second
 
@@ -138,7 +145,7 @@ func (r *replica) prove(ctx context.Context, p *process, port int) bool {
 	}
 	proven := make(chan error, 1)
 	go func() {
-		proven <- probe.Until(ctx, attempt, probe.Backoff{First: 5 * time.Millisecond, Max: 100 * time.Millisecond})
+		proven <- probe.Until(ctx, attempt, probe.Backoff{First: probeLeast, Max: probeMost, Share: probeShare})
 	}()
 	select {
 	case err := <-proven:

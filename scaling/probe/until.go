@@ -6,10 +6,13 @@ import (
 	"time"
 )
 
-// Backoff is the pace of [Until]: pauses that double from First up to Max, and, from Patience on, are Slow.
+// Backoff is the pace of [Until]: pauses that grow from First up to Max, and, from Patience on, are Slow.
 type Backoff struct {
-	First    time.Duration // after the first attempt; at least a nanosecond
-	Max      time.Duration
+	First time.Duration // after the first attempt; at least a nanosecond
+	Max   time.Duration
+	// Share makes each pause this part of the time since the first attempt: of a start that takes long only that part is
+	// added to it. Zero: pauses double.
+	Share    float64
 	Patience time.Duration // counted from the first attempt; zero: without end
 	Slow     time.Duration
 }
@@ -39,6 +42,9 @@ func Until(ctx context.Context, attempt func(context.Context) error, backoff Bac
 func (b Backoff) pause(n int, elapsed time.Duration) time.Duration {
 	if b.Patience > 0 && elapsed >= b.Patience {
 		return b.Slow
+	}
+	if b.Share > 0 {
+		return min(max(b.First, time.Duration(b.Share*float64(elapsed))), b.Max)
 	}
 	// No Max is a million times its First; many more doublings would overflow.
 	pause := b.First << min(n, 20)

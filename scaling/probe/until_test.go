@@ -23,6 +23,20 @@ func TestPausesDoubleUpToMax(t *testing.T) {
 	}
 }
 
+func TestPausesGrowWithTheTimeThatTheStartHasTaken(t *testing.T) {
+	backoff := Backoff{First: 2 * time.Millisecond, Max: 100 * time.Millisecond, Share: 0.02}
+	for elapsed, want := range map[time.Duration]time.Duration{
+		0:                      2 * time.Millisecond,
+		100 * time.Millisecond: 2 * time.Millisecond,
+		time.Second:            20 * time.Millisecond,
+		time.Minute:            100 * time.Millisecond,
+	} {
+		if got := backoff.pause(3, elapsed); got != want {
+			t.Errorf("after %v: got %v, want %v", elapsed, got, want)
+		}
+	}
+}
+
 func TestPausesAreSlowOncePatienceIsOver(t *testing.T) {
 	backoff := Backoff{
 		First: 5 * time.Millisecond, Max: 20 * time.Millisecond,
