@@ -56,6 +56,9 @@ func (x *exchange) writeHeader(resp *http.Response) {
 	}
 	if names := trailerNames(resp.Trailer); names != "" {
 		h["Trailer"] = []string{names}
+		if x.r.ProtoMajor == 1 && x.r.ProtoMinor > 0 {
+			delete(h, "Content-Length") // in HTTP/1.1, trailers follow chunks only
+		}
 	}
 	x.timeHold(h)
 	x.closing(h)

@@ -26,7 +26,10 @@ const (
 	uploadGrace = 50 * time.Millisecond
 )
 
-var errResponseHeader = errors.New("header of the response is too large")
+var (
+	errResponseHeader = errors.New("header of the response is too large")
+	errStatus         = errors.New("there is no such status code")
+)
 
 // http1Conn is an HTTP/1.1 connection to an endpoint. One request at a time uses it, in the request's own goroutine; only
 // a request's body has another one that writes it. An idle one has no goroutine: its end is found when it is to be used.
@@ -119,6 +122,8 @@ func (c *http1Conn) roundTrip(x *exchange) (*http.Response, error) {
 			return nil, err
 		}
 		switch code := resp.StatusCode; {
+		case code < 100:
+			return nil, errStatus
 		case code == http.StatusContinue:
 			if x.body.present && c.sent == nil {
 				c.sendBody(x)

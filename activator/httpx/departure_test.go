@@ -1,0 +1,83 @@
+package httpx_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+func TestAClientThatLeavesIsNotHeldAnyLonger(t *testing.T) {
+	p := newProxy(t)
+	requests := map[string]string{
+		"GET":                "GET / HTTP/1.1\r\nHost: shop.web\r\n\r\n",
+		"GET and another":    "GET / HTTP/1.1\r\nHost: shop.web\r\n\r\nGET /2 HTTP/1.1\r\nHost: shop.web\r\n\r\n",
+		"POST":               "POST / HTTP/1.1\r\nHost: shop.web\r\nContent-Length: 100\r\n\r\nbegin",
+		"POST not begun":     "POST / HTTP/1.1\r\nHost: shop.web\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n",
+		"POST, complete":     "POST / HTTP/1.1\r\nHost: shop.web\r\nContent-Length: 5\r\n\r\nbegin",
+		"POST, more to come": "POST / HTTP/1.1\r\nHost: shop.web\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n",
+	}
+	ways := map[string]func(net.Conn){
+		"closes": func(c net.Conn) { _ = c.Close() },
+		"resets": func(c net.Conn) {
+			if tcp, ok := c.(*net.TCPConn); ok {
+				_ = tcp.SetLinger(0)
+			}
+			_ = c.Close()
+		},
+		"shuts its side": func(c net.Conn) { _ = c.(interface{ CloseWrite() error }).CloseWrite() },
+	}
+	n := 0.0
+	for name, request := range requests {
+		for way, dial := range p.dials(t) {
+			for how, leave := range ways {
+				if way == "TLS" && how == "shuts its side" {
+					continue // a close_notify is not a FIN
+				}
+				t.Run(fmt.Sprint(name, "/", way, "/", how), func(t *testing.T) {
+					c := dial()
+					_, _ = io.WriteString(c, request)
+					p.awaitHeld(1)
+					leave(c)
+					p.awaitHeld(0)
+					p.awaitIdle()
+				})
+				n++
+			}
+		}
+	}
+	eventually(t, "the departures to be counted", func() bool {
+		return p.metric("dormouse_requests_total", "code", "499") == n &&
+			p.metric("dormouse_hold_duration_seconds", "outcome", "cancelled") == n
+	})
+}
+
+func TestRequestsBehindAHeldOneAreNoDeparture(t *testing.T) {
+	p := newProxy(t)
+	c, r := p.raw(t, "GET /1 HTTP/1.1\r\nHost: shop.web\r\n\r\nGET /2 HTTP/1.1\r\nHost: shop.web\r\n\r\n")
+	p.awaitHeld(1)
+	_, _ = io.WriteString(c, "GET /3 HTTP/1.1\r\nHost: shop.web\r\n\r\n")
+	time.Sleep(100 * time.Millisecond)
+	p.serve(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })
+	for _, want := range []string{"/1", "/2", "/3"} {
+		resp := answer(t, r, "GET")
+		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != want {
+			t.Errorf("%q, %v", body, err)
+		}
+	}
+}
+
+func TestAStreamThatIsCancelledIsNotHeldAnyLonger(t *testing.T) {
+	p := newProxy(t)
+	c := p.client(h2c)
+	c.Timeout = 100 * time.Millisecond
+	if _, err := c.Do(p.request(http.MethodGet, "/", nil)); err == nil {
+		t.Fatal("an answer from nobody")
+	}
+	p.awaitHeld(0)
+	eventually(t, "the departure to be counted", func() bool {
+		return p.metric("dormouse_requests_total", "code", "499") == 1
+	})
+}
