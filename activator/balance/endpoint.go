@@ -29,7 +29,7 @@ type Endpoint struct {
 	refusedAt    time.Time // the last of them
 
 	paced bool // nothing but the window keeps requests from it
-	slow  bool // it was paced when the Set last looked, and has answered nothing on a new connection since
+	slow  bool // it was paced when the Set last looked, and has answered nothing since
 	slot  int  // index in Set.free, or -1
 
 	heir *Endpoint // of the same identity, at another address, or nil

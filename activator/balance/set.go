@@ -135,9 +135,7 @@ func (s *Set) Reopen(l *Lease) {
 func (s *Set) Answered(l *Lease) {
 	e := l.Endpoint
 	e.refusals, e.refusedSince, e.refusedAt = 0, time.Time{}, time.Time{}
-	if l.opening {
-		e.slow = false
-	}
+	e.slow = false
 	s.opened(l)
 	s.refresh(e)
 }
@@ -148,6 +146,7 @@ func (s *Set) Release(l *Lease, c Conn, now time.Time) (closing []Conn) {
 	e := l.Endpoint
 	s.opened(l)
 	if c != nil {
+		e.slow = false
 		if e.listed {
 			e.idle = append(e.idle, idleConn{c, now})
 			s.idle++

@@ -5,6 +5,7 @@
 package hold
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -330,6 +331,7 @@ func (g *Gate) paceLocked() {
 	}
 	g.pacing = true
 	time.AfterFunc(slowAnswer, func() {
+		runtime.Gosched() // those whose first byte is here already, but who have not had a processor, are not slow
 		g.change(func() {
 			g.pacing = false
 			g.set.Widen()
