@@ -33,34 +33,35 @@ var ErrDrainTimeout = errors.New("drain timed out with requests in flight")
 func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.CancelCauseFunc) error {
 	s.config.Logger.Info("draining", zap.Int64("requests", s.handler.Active()), zap.Int("connections", s.connections.len()))
 	s.handler.Drain()
-	if s.config.ShutdownDelay > 0 {
-		time.Sleep(s.config.ShutdownDelay)
+	select {
+	case <-time.After(s.config.ShutdownDelay):
+	case <-s.hurry:
 	}
 	for _, l := range listeners {
 		l.stop()
 	}
 	_ = http2.Shutdown(context.Background()) // waits for none: it has never accepted any
-	if s.finish(s.config.DrainTimeout) {
+	if s.finish(s.config.DrainTimeout, s.hurry) {
 		return nil
 	}
 	s.config.Logger.Warn("drain timed out", zap.Int64("requests", s.handler.Active()))
 	s.config.Gates.Drain()
-	if s.finish(lastWords) {
+	if s.finish(lastWords, nil) {
 		return ErrDrainTimeout
 	}
 	cut(httpx.ErrDrained)
-	s.finish(lastWords)
+	s.finish(lastWords, nil)
 	for _, c := range s.connections.all() {
 		_ = c.Close()
 	}
 	return ErrDrainTimeout
 }
 
-// finish waits until no request and no connection is left, and reports whether that was so in time.
-func (s *Server) finish(timeout time.Duration) bool {
+// finish waits until no request and no connection is left, and reports whether that was so in time, and before hurry.
+func (s *Server) finish(timeout time.Duration, hurry <-chan struct{}) bool {
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
-	for began := time.Now(); time.Since(began) < timeout; <-tick.C {
+	for began := time.Now(); time.Since(began) < timeout; {
 		all := s.connections.all()
 		if len(all) == 0 && s.handler.Active() == 0 {
 			return true
@@ -74,6 +75,11 @@ func (s *Server) finish(timeout time.Duration) bool {
 			if !since.IsZero() && time.Since(since) > patience && time.Since(began) > settled {
 				c.Retire()
 			}
+		}
+		select {
+		case <-tick.C:
+		case <-hurry:
+			return false
 		}
 	}
 	return false

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -71,6 +72,8 @@ type Server struct {
 	handler     *httpx.Handler
 	connections *connections
 	ready       atomic.Bool
+	hurry       chan struct{} // closed by Hurry
+	hurried     sync.Once
 	known       map[scaling.Key]bool // services that have metrics; used by Adopt alone
 }
 
@@ -86,6 +89,7 @@ func New(config Config) *Server {
 			Reveal:         config.Reveal,
 		}),
 		connections: newConnections(config.MaxConnections),
+		hurry:       make(chan struct{}),
 	}
 }
 
@@ -131,6 +135,9 @@ func (s *Server) Adopt(services []*scaling.Service) {
 
 // Ready reports whether the Server accepts requests and is not about to end.
 func (s *Server) Ready() bool { return s.ready.Load() }
+
+// Hurry ends the time that requests have to finish, now or when Run drains.
+func (s *Server) Hurry() { s.hurried.Do(func() { close(s.hurry) }) }
 
 // Connections returns how many clients' connections are open, and how many may be.
 func (s *Server) Connections() (open, most int) { return s.connections.len(), s.config.MaxConnections }
