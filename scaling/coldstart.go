@@ -12,7 +12,7 @@ type coldOutcome uint8
 const (
 	coldReady     coldOutcome = iota // an endpoint answered
 	coldFailed                       // the workload cannot start
-	coldAbandoned                    // put to sleep again before it answered anybody
+	coldAbandoned                    // nobody waited for it any more, or it was put to sleep again
 )
 
 // stamp notes how far the endpoints have come, the first time that a snapshot shows it.

@@ -80,7 +80,6 @@ const (
 // coldStart is the stamps of one, on our own clock. A zero stamp was not seen.
 type coldStart struct {
 	first, recorded, scheduled, running, ready, flushed time.Time
-	waited                                              bool // a request waits for it
 	outcome                                             coldOutcome
 }
 
@@ -93,12 +92,15 @@ type lifecycle struct {
 
 	state     State
 	spec      int32 // the recorded wish as far as known; negative: unknown
+	shown     int32 // the wish in the latest snapshot, believed or not; negative: unknown
 	writing   writing
-	confirmed bool // a snapshot has shown our last write
-	wroteAt   time.Time
-	size      int32 // what the wake under way asks for
-	prior     int32 // what the target had when it was put to sleep
-	wakeAfter bool  // a wake came while a sleep was being written
+	wrote     bool      // we have written the scale, if only once
+	staleEnd  time.Time // until when a snapshot that contradicts our last write is older than it; zero: none is
+	differed  bool      // the snapshots have shown another wish than our last write, so that they can confirm it
+	unheard   bool      // a write of ours has changed the wish, and no snapshot has come since
+	size      int32     // what the wake under way asks for
+	prior     int32     // what the target had when it was put to sleep
+	wakeAfter bool      // a wake came while a sleep was being written
 
 	condemned map[string]bool
 	acquitAt  time.Time // zero: nobody is to be acquitted
@@ -116,6 +118,7 @@ type lifecycle struct {
 	pinnedUntil  time.Time
 
 	cold    *coldStart      // under way, or nil
+	awaited bool            // requests wait at this moment
 	wake    *Wake           // the last one's record
 	recent  []time.Duration // the whole lengths of the latest
 	typical time.Duration   // their median
@@ -143,6 +146,7 @@ const (
 // step takes one event at a time and returns what is to be done, in order. The slice is valid until the next step.
 func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
 	l.acts = l.acts[:0]
+	l.awaited = e.activity.Held > 0
 	outcome := wakeUnneeded
 	switch e.kind {
 	case evConfigured:
@@ -152,7 +156,7 @@ func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
 	case evSnapshot:
 		l.observe(now, e.snapshot)
 	case evWrote:
-		l.wrote(now, e.err, e.activity)
+		l.written(now, e.err, e.activity)
 	case evTick:
 		l.tick(now, e.activity)
 	case evFenced:
@@ -171,13 +175,16 @@ func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
 		l.flush(now)
 	}
 	l.considerAcquittal(now)
+	if l.cold != nil && !l.cold.ready.IsZero() && !e.activity.Busy() {
+		l.endCold(now, coldAbandoned) // who waited has left
+	}
 	return l.acts, outcome
 }
 
 // alarm returns when the next evTick is due, or zero.
 func (l *lifecycle) alarm() time.Time {
 	var next time.Time
-	for _, t := range [...]time.Time{l.idleCheckAt, l.acquitAt, l.retryAt, l.graceEnd} {
+	for _, t := range [...]time.Time{l.idleCheckAt, l.staleEnd, l.acquitAt, l.retryAt, l.graceEnd} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
@@ -203,7 +210,7 @@ func (l *lifecycle) view(service Key) *View {
 func (l *lifecycle) configure(now time.Time, e event) {
 	if l.configuredAt.IsZero() {
 		l.configuredAt = now
-		l.spec = -1
+		l.spec, l.shown = -1, -1
 	}
 	l.policy, l.services = e.policy, e.services
 	for key := range l.snapshots {
@@ -211,22 +218,22 @@ func (l *lifecycle) configure(now time.Time, e event) {
 			delete(l.snapshots, key)
 		}
 	}
-	if l.state == StateAwake || l.state == StateWaking {
+	if l.state != StateAsleep && l.state != StateDraining {
 		l.idleCheckAt = now
 	}
-	l.publish()
+	l.judge(now, false)
 }
 
 // wakeUp answers a wish to have the target awake.
 func (l *lifecycle) wakeUp(now time.Time, a Activity) wakeOutcome {
-	if a.Held > 0 && l.cold != nil {
-		l.cold.waited = true
-	}
 	switch {
 	case l.state == StateDraining && l.writing != writingSleep: // decided, but nothing is written yet
 		l.abortSleep(now)
 		return wakeJoined
 	case l.writing == writingSleep:
+		if l.wakeAfter {
+			return wakeJoined
+		}
 		l.begin(now, a)
 		l.wakeAfter = true
 		return wakeStarted
@@ -240,6 +247,11 @@ func (l *lifecycle) wakeUp(now time.Time, a Activity) wakeOutcome {
 	case l.state == StateAwake && l.spec != 0:
 		return wakeUnneeded
 	case l.state == StateWaking && l.spec >= size:
+		return wakeUnneeded
+	case l.state == StateAsleep && l.spec >= size: // its minimum is all that a wake would ask for
+		l.become(StateWaking)
+		l.settle(now)
+		l.publish()
 		return wakeUnneeded
 	}
 	l.begin(now, a)
@@ -264,16 +276,18 @@ func (l *lifecycle) wakeSize(waiting int) int32 {
 	return size
 }
 
-// begin opens the record of a cold start.
+// begin opens the record of a cold start, if it is one.
 func (l *lifecycle) begin(now time.Time, a Activity) {
-	if l.cold == nil {
-		l.cold = &coldStart{first: now, waited: a.Held > 0}
+	if l.cold == nil && !l.live() {
+		l.cold = &coldStart{first: now}
 	}
 	// What we woke for a request of ours was not serving anybody else before.
 	l.carried = l.carried || a.Held > 0
 }
 
+// writeWake asks for size replicas, or asserts what the target has been given beyond that.
 func (l *lifecycle) writeWake(size int32) {
+	size = max(size, l.spec)
 	l.size = size
 	l.writing = writingWake
 	l.clear = false
@@ -292,13 +306,31 @@ func (l *lifecycle) observe(now time.Time, sn *Endpoints) {
 	}
 	l.snapshots[sn.Service] = sn
 	l.pardonTheGone()
-	reverted := l.learnSpec(now, sn.Spec)
+	if sn.Spec >= 0 {
+		l.shown = sn.Spec
+	}
+	l.unheard = false
+	reverted := l.believe(now)
+	if l.spec == 0 && l.writing == writingNone {
+		l.condemn(sn) // nobody wishes for what it shows, if it is not from before our own last write
+	}
+	if l.anyFailure() == nil {
+		l.graceEnd = time.Time{} // the next is another one
+	}
 	l.stamp(now, sn)
+	l.judge(now, reverted)
+}
+
+// judge finds what follows from the snapshots.
+func (l *lifecycle) judge(now time.Time, reverted bool) {
 	if l.state != StateDraining && l.writing == writingNone {
 		if l.spec == 0 && l.state != StateAsleep && (l.state != StateFailed || l.live()) {
 			l.fellAsleep(now)
 		} else {
 			l.settle(now)
+		}
+		if l.state != StateAsleep && l.spec > l.policy.min {
+			l.watchIdle(now)
 		}
 	}
 	if reverted {
@@ -307,34 +339,44 @@ func (l *lifecycle) observe(now time.Time, sn *Endpoints) {
 	l.publish()
 }
 
-// learnSpec takes the wish from a snapshot, unless it is older than our own last write. It reports whether a wake was
-// reverted by another writer.
-func (l *lifecycle) learnSpec(now time.Time, spec int32) (reverted bool) {
-	if spec < 0 {
+// believe takes the wish that the snapshots show, unless it may be older than our own last write. It reports whether a
+// wake was reverted by another writer.
+func (l *lifecycle) believe(now time.Time) (reverted bool) {
+	if l.shown < 0 || l.unheard {
 		return false
 	}
-	if !l.confirmed && !l.wroteAt.IsZero() {
-		if spec != l.spec && now.Before(l.wroteAt.Add(staleFor)) {
+	if !l.staleEnd.IsZero() && now.Before(l.staleEnd) {
+		if l.shown != l.spec {
+			l.differed = true
 			return false
 		}
-		l.confirmed = true
+		if !l.differed {
+			return false // it may be from before: a sleep and a wake restore what was
+		}
 	}
-	reverted = spec < l.spec && l.state == StateWaking && spec < l.size && l.writing == writingNone
-	l.spec = spec
+	l.staleEnd = time.Time{}
+	reverted = l.shown < l.spec && l.state == StateWaking && l.shown < l.size && l.writing == writingNone
+	if l.shown == 0 && l.spec > 0 {
+		l.prior = l.spec
+	}
+	l.spec = l.shown
 	return reverted
 }
 
 // fellAsleep is a scale of zero that we did not write: the endpoints that the snapshots still show are dying.
 func (l *lifecycle) fellAsleep(now time.Time) {
-	l.condemnAll()
+	for _, sn := range l.snapshots {
+		l.condemn(sn)
+	}
 	l.endCold(now, coldAbandoned)
+	l.idleCheckAt = time.Time{}
 	l.become(StateAsleep)
 }
 
 // settle finds the state that the endpoints show.
 func (l *lifecycle) settle(now time.Time) {
 	if l.state == StateAsleep && l.spec <= l.policy.min && (l.spec > 0 || !l.live()) {
-		if l.spec > 0 && l.wroteAt.IsZero() { // found so at the start, not put to sleep by us
+		if l.spec > 0 && !l.wrote { // found so at the start, not put to sleep by us
 			l.awaken(now)
 		}
 		return
@@ -349,8 +391,7 @@ func (l *lifecycle) settle(now time.Time) {
 		l.watchIdle(now)
 		l.become(StateWaking)
 	case l.state == StateFailed && l.pendingAny(): // it may come up after all
-		l.failure = nil
-		l.retryAt, l.clear = time.Time{}, false
+		l.pass()
 		l.become(StateWaking)
 	}
 }
@@ -359,18 +400,24 @@ func (l *lifecycle) awaken(now time.Time) {
 	if l.state == StateAwake {
 		return
 	}
-	l.failure, l.failures, l.retryAt, l.graceEnd, l.clear = nil, 0, time.Time{}, time.Time{}, false
+	l.pass()
+	l.failures = 0
 	l.prior = 0
 	l.awakeAt = now
 	l.watchIdle(now)
 	if c := l.cold; c != nil {
 		c.ready = now
 		l.wake = c.record()
-		if !c.waited {
+		if !l.awaited {
 			l.endCold(now, coldReady)
 		}
 	}
 	l.become(StateAwake)
+}
+
+// pass ends a failure: it is over, or does not matter any more.
+func (l *lifecycle) pass() {
+	l.failure, l.retryAt, l.graceEnd, l.clear = nil, time.Time{}, time.Time{}, false
 }
 
 func (l *lifecycle) fail(now time.Time, f *Failure) {
@@ -386,8 +433,8 @@ func (l *lifecycle) fail(now time.Time, f *Failure) {
 	l.become(StateFailed)
 }
 
-// wrote is the end of a scale write.
-func (l *lifecycle) wrote(now time.Time, err error, a Activity) {
+// written is the end of a scale write.
+func (l *lifecycle) written(now time.Time, err error, a Activity) {
 	was := l.writing
 	l.writing = writingNone
 	switch {
@@ -396,10 +443,12 @@ func (l *lifecycle) wrote(now time.Time, err error, a Activity) {
 			l.fail(now, f)
 		} else if l.spec <= l.policy.min {
 			l.become(StateAsleep)
+		} else {
+			l.settle(now)
 		}
 		l.do(action{kind: actLost})
 	case was == writingWake:
-		l.recorded(now, max(l.size, l.spec))
+		l.recorded(now, max(l.size, l.spec), true)
 		if l.cold != nil {
 			l.cold.recorded = now
 		}
@@ -411,21 +460,32 @@ func (l *lifecycle) wrote(now time.Time, err error, a Activity) {
 	case was == writingSleep && asFailure(err) != nil: // refused for certain
 		l.abortSleep(now)
 	case was == writingSleep: // written; an unknown result counts as written
-		l.recorded(now, l.policy.min)
+		l.recorded(now, l.policy.min, err == nil)
+		for _, sn := range l.snapshots {
+			l.condemn(sn)
+		}
 		l.idleCheckAt = time.Time{}
+		l.pass()
 		l.become(StateAsleep)
 		l.publish()
 		l.do(action{kind: actLift})
-		if l.wakeAfter {
-			l.wakeAfter = false
+	}
+	if l.wakeAfter && was == writingSleep {
+		l.wakeAfter = false
+		if l.state == StateAsleep {
+			l.begin(now, a)
 			l.writeWake(l.wakeSize(a.Held))
 		}
 	}
 	l.publish()
 }
 
-func (l *lifecycle) recorded(now time.Time, spec int32) {
-	l.spec, l.wroteAt, l.confirmed = spec, now, false
+// recorded notes what our write has made of the wish, or may have made of it, if that is not certain. Snapshots lag
+// behind it.
+func (l *lifecycle) recorded(now time.Time, spec int32, certain bool) {
+	l.spec, l.wrote = spec, true
+	l.staleEnd, l.differed = now.Add(staleFor), l.shown != spec
+	l.unheard = l.unheard || l.differed && certain
 }
 
 // tick is the passing of time.
@@ -441,6 +501,10 @@ func (l *lifecycle) tick(now time.Time, a Activity) {
 			l.settle(now)
 			l.publish()
 		}
+	}
+	if due(now, l.staleEnd) {
+		l.staleEnd = time.Time{}
+		l.judge(now, l.believe(now))
 	}
 	if due(now, l.idleCheckAt) {
 		l.idleCheckAt = time.Time{}
@@ -468,10 +532,9 @@ func (l *lifecycle) checkIdle(now time.Time, a Activity) {
 	}
 }
 
-// drain decides to sleep: the endpoints known now are condemned, and new arrivals wait.
+// drain decides to sleep: new arrivals wait. The endpoints are condemned once the scale is written.
 func (l *lifecycle) drain(now time.Time) {
 	l.endCold(now, coldAbandoned)
-	l.condemnAll()
 	l.become(StateDraining)
 	l.do(action{kind: actFence})
 }
@@ -489,32 +552,29 @@ func (l *lifecycle) fenced(now time.Time, idle bool) {
 	l.do(action{kind: actWrite, replicas: l.policy.min})
 }
 
-// abortSleep returns to where the decision to sleep was taken. Nothing was written, so nobody is condemned.
+// abortSleep goes on from what the endpoints show. Nothing was written, so nobody is condemned.
 func (l *lifecycle) abortSleep(now time.Time) {
-	clear(l.condemned)
-	l.wakeAfter = false
+	l.cold = nil // of a wake that came meanwhile: there is none
 	l.watchIdle(now)
-	if l.live() {
-		l.awakeAt = now
-		l.become(StateAwake)
-	} else {
+	if l.spec == 0 {
+		l.fellAsleep(now) // another writer was faster
+	} else if l.settle(now); l.state == StateDraining {
 		l.become(StateWaking)
 	}
 	l.publish()
 	l.do(action{kind: actLift})
 }
 
-func (l *lifecycle) condemnAll() {
+// condemn keeps requests from all that a snapshot shows.
+func (l *lifecycle) condemn(sn *Endpoints) {
 	if l.condemned == nil {
 		l.condemned = make(map[string]bool)
 	}
-	for _, sn := range l.snapshots {
-		for _, e := range sn.Ready {
-			l.condemned[e.ID] = true
-		}
-		for _, p := range sn.Pending {
-			l.condemned[p.ID] = true
-		}
+	for _, e := range sn.Ready {
+		l.condemned[e.ID] = true
+	}
+	for _, p := range sn.Pending {
+		l.condemned[p.ID] = true
 	}
 }
 
@@ -545,11 +605,12 @@ func (l *lifecycle) considerAcquittal(now time.Time) {
 		l.acquitAt = time.Time{}
 		return
 	}
-	if l.acquitAt.IsZero() {
-		l.acquitAt = now.Add(acquitUnsettled)
-		if l.settled() {
-			l.acquitAt = now.Add(acquitSettled)
-		}
+	at := now.Add(acquitUnsettled)
+	if l.settled() {
+		at = now.Add(acquitSettled)
+	}
+	if l.acquitAt.IsZero() || at.Before(l.acquitAt) {
+		l.acquitAt = at
 	}
 	if due(now, l.acquitAt) {
 		l.acquitAt = time.Time{}
@@ -559,14 +620,14 @@ func (l *lifecycle) considerAcquittal(now time.Time) {
 	}
 }
 
-// kept reports whether the wish, as the snapshots show it, keeps the endpoints that they show ready.
+// kept reports whether the wish, as the snapshots show it since our last write, keeps the endpoints that they show ready.
 func (l *lifecycle) kept() bool {
 	for _, sn := range l.snapshots {
 		if sn.Spec <= 0 || int(sn.Spec) < len(sn.Ready) {
 			return false
 		}
 	}
-	return l.spec > 0
+	return l.spec > 0 && l.staleEnd.IsZero() && !l.unheard
 }
 
 func (l *lifecycle) settled() bool {

@@ -1,6 +1,7 @@
 package scaling
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,14 +17,14 @@ type target struct {
 	id      Target
 	status  atomic.Pointer[status]
 
-	mu     sync.Mutex // guards the following
-	inbox  []mail
-	busy   bool // somebody works the inbox off
-	closed bool
+	mu    sync.Mutex // guards the following
+	inbox []mail
+	busy  bool // somebody works the inbox off
 
 	services atomic.Pointer[[]*Service]
 
 	// The following belong to whoever works the inbox off.
+	closed   bool
 	life     lifecycle
 	merged   *Service // the first service, with the replicas that all services together ask for
 	timer    *time.Timer
@@ -41,6 +42,7 @@ type asker struct {
 type mail struct {
 	event    event
 	services []*Service    // for evConfigured
+	last     bool          // there is no event: the target ends
 	done     chan<- answer // has room for one; or nil
 }
 
@@ -52,11 +54,6 @@ type answer struct {
 // post hands the target its mail, in order. It does not wait for anything but other mail of the same target.
 func (t *target) post(m mail) {
 	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		m.reply(answer{err: ErrStopped})
-		return
-	}
 	t.inbox = append(t.inbox, m)
 	if t.busy {
 		t.mu.Unlock()
@@ -77,21 +74,22 @@ func (t *target) post(m mail) {
 }
 
 // close ends the target: it takes no mail any more, and sets no alarm.
-func (t *target) close() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	for _, m := range t.inbox {
-		m.reply(answer{err: ErrStopped})
-	}
-	t.inbox = nil
-}
+func (t *target) close() { t.post(mail{last: true}) }
 
 func (t *target) handle(m mail) {
+	switch {
+	case t.closed:
+		m.reply(answer{err: ErrStopped})
+		return
+	case m.last:
+		t.end()
+		return
+	}
 	now := time.Now()
 	e := m.event
+	wasWriting := t.life.writing
 	if e.kind == evConfigured {
-		t.services.Store(&m.services)
+		t.exchange(m.services)
 		e.policy, t.merged = merge(m.services)
 		e.services = make([]Key, len(m.services))
 		for i, s := range m.services {
@@ -108,7 +106,7 @@ func (t *target) handle(m mail) {
 	for _, a := range actions {
 		fence = t.carryOut(now, a) || fence
 	}
-	t.answer(m, outcome)
+	t.answer(m, outcome, wasWriting)
 	t.setAlarm(now)
 	if fence {
 		idle := true
@@ -117,6 +115,43 @@ func (t *target) handle(m mail) {
 		}
 		t.handle(mail{event: event{kind: evFenced, idle: idle}})
 	}
+}
+
+// exchange takes services in place of those before. A fence that was raised for another target, by us or for us, does not
+// go with a service that changes hands.
+func (t *target) exchange(services []*Service) {
+	before := t.known()
+	t.services.Store(&services)
+	draining := t.life.state == StateDraining
+	has := func(in []*Service, key Key) bool {
+		return slices.ContainsFunc(in, func(s *Service) bool { return s.Key == key })
+	}
+	for _, s := range before {
+		if draining && !has(services, s.Key) {
+			t.handler.gates.Lift(s.Key)
+		}
+	}
+	for _, s := range services {
+		if !draining && !has(before, s.Key) {
+			t.handler.gates.Lift(s.Key)
+		}
+	}
+}
+
+// end gives up what is under way.
+func (t *target) end() {
+	t.closed = true
+	t.exchange(nil)
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+	for _, a := range t.asking {
+		mail{done: a.done}.reply(answer{err: ErrStopped})
+	}
+	for _, done := range t.sleeping {
+		mail{done: done}.reply(answer{err: ErrStopped})
+	}
+	t.asking, t.sleeping = nil, nil
 }
 
 // carryOut does what the lifecycle wants done, but for raising the fence, which it reports: the answer to that is the
@@ -198,7 +233,7 @@ func (t *target) countColdStart(c *coldStart) {
 }
 
 // answer tells those who asked what came of it, now or when the write under way has ended.
-func (t *target) answer(m mail, outcome wakeOutcome) {
+func (t *target) answer(m mail, outcome wakeOutcome, wasWriting writing) {
 	writingWake := t.life.writing == writingWake || t.life.wakeAfter
 	draining := t.life.state == StateDraining
 	switch m.event.kind {
@@ -212,8 +247,12 @@ func (t *target) answer(m mail, outcome wakeOutcome) {
 		t.sleeping = append(t.sleeping, m.done)
 	}
 	if !writingWake {
+		err := m.event.err
+		if wasWriting == writingSleep {
+			err = nil // the sleep that they came upon was refused, so they have what they want
+		}
 		for _, a := range t.asking {
-			mail{done: a.done}.reply(answer{result: a.result, err: m.event.err})
+			mail{done: a.done}.reply(answer{result: a.result, err: err})
 		}
 		t.asking = nil
 	}
