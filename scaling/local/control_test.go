@@ -47,6 +47,7 @@ func (c *control) process(name string, linger bool) Process {
 		"DORMOUSE_TEST_CHILD":   "obey",
 		"DORMOUSE_TEST_CONTROL": c.listener.Addr().String(),
 		"DORMOUSE_TEST_NAME":    name,
+		"GORACE":                "atexit_sleep_ms=0", // The race detector would let every exit take a second.
 	}
 	if linger {
 		env["DORMOUSE_TEST_LINGER"] = "yes"

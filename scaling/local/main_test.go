@@ -31,6 +31,10 @@ func child(role string) error {
 		return fmt.Errorf("cannot open the shop: no goods")
 	case "obey":
 		return obey(os.Getenv("DORMOUSE_TEST_CONTROL"), os.Getenv("DORMOUSE_TEST_NAME"))
+	case "http":
+		return serveHTTP()
+	case "grpc":
+		return serveGRPC()
 	case "activator":
 		return activate(os.Getenv("DORMOUSE_TEST_FIFO"))
 	}

@@ -68,24 +68,27 @@ func TestAReplicaIsGoneFromEveryWatchBeforeItIsTold(t *testing.T) {
 	control.tell("shop", "answer")
 	backend, logs := runBackend(t, definition)
 	ctx, cancel := context.WithCancel(t.Context())
-	slow := make(chan error, 1)
-	up := false
+	up, slow := make(chan struct{}), make(chan error, 1)
 	go func() {
+		seen := false
 		slow <- backend.Watch(ctx, func(e *scaling.Endpoints) {
-			if up = up || len(e.Ready) > 0; !up || len(e.Ready) > 0 {
-				return
-			}
-			<-time.After(100 * time.Millisecond)
-			for _, entry := range logs.all() {
-				if entry.Message == "told to stop" {
-					t.Error("the process was told to stop while it was still in a watch's snapshot")
+			switch {
+			case len(e.Ready) > 0 && !seen:
+				seen = true
+				close(up)
+			case len(e.Ready) == 0 && seen:
+				<-time.After(100 * time.Millisecond)
+				for _, entry := range logs.all() {
+					if entry.Message == "told to stop" {
+						t.Error("the process was told to stop while it was still in a watch's snapshot")
+					}
 				}
+				cancel()
 			}
-			cancel()
 		})
 	}()
 	scale(t, backend, definition, 1)
-	awaitReady(t, backend, definition, 1)
+	<-up
 	scale(t, backend, definition, 0)
 	logs.await("told to stop")
 	if err := <-slow; !errors.Is(err, context.Canceled) {

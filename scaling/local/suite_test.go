@@ -32,7 +32,7 @@ func newHarness(t *testing.T) *backendtest.Harness {
 			case backendtest.Crashing:
 				definition.Process = Process{
 					Command: []string{os.Args[0]},
-					Env:     map[string]string{"DORMOUSE_TEST_CHILD": "crash"},
+					Env:     map[string]string{"DORMOUSE_TEST_CHILD": "crash", "GORACE": "atexit_sleep_ms=0"},
 				}
 			}
 			mu.Lock()
