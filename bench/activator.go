@@ -42,45 +42,23 @@ func startActivator(ctx context.Context, dir, services string, args ...string) (
 	if a.process, err = startProcess(activatorName, a.http, nil, command...); err != nil {
 		return nil, err
 	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for ctx.Err() == nil {
-		if resp, err := http.Get("http://" + a.metrics + "/readyz"); err == nil { //nolint:noctx // loopback
+		if resp, err := client.Get("http://" + a.metrics + "/readyz"); err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return a, nil
 			}
 		}
-		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // asks again
+		time.Sleep(10 * time.Millisecond)
 	}
 	a.stop()
 	return nil, ctx.Err()
 }
 
-// sleep puts a service to sleep.
-func (a *activator) sleep(ctx context.Context, service string) error {
-	for {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+a.control+"/api/v1/services/default/"+service+"/sleep", nil)
-		if err != nil {
-			return fmt.Errorf("make a request: %w", err)
-		}
-		resp, err := http.DefaultClient.Do(r) //nolint:forbidigo // a benchmark
-		if err != nil {
-			return fmt.Errorf("put %s to sleep: %w", service, err)
-		}
-		_ = resp.Body.Close()
-		switch resp.StatusCode {
-		case http.StatusOK:
-			return nil
-		case http.StatusConflict: // the last answer has arrived before its request has ended
-			time.Sleep(time.Millisecond) //nolint:forbidigo // asks again
-		default:
-			return fmt.Errorf("put %s to sleep: %s", service, resp.Status)
-		}
-	}
-}
-
 // metric returns the sum of all series of a name.
 func (a *activator) metric(name string) (float64, error) {
-	resp, err := http.Get("http://" + a.metrics + "/metrics") //nolint:noctx // loopback
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + a.metrics + "/metrics")
 	if err != nil {
 		return 0, fmt.Errorf("scrape: %w", err)
 	}

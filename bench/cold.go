@@ -126,7 +126,7 @@ func (a *activator) awaitHeld(n int) (int64, error) {
 		if int(done) >= 1 {
 			return 0, nil
 		}
-		time.Sleep(5 * time.Millisecond) //nolint:forbidigo // asks again
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

@@ -24,7 +24,7 @@ type process struct {
 
 // startProcess starts a server, and returns when something listens on address.
 func startProcess(name, address string, env []string, command ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(command[0], command[1:]...), log: new(bytes.Buffer), done: make(chan struct{})} //nolint:noctx // stop ends it
+	p := &process{name: name, cmd: exec.Command(command[0], command[1:]...), log: new(bytes.Buffer), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -47,7 +47,7 @@ func startProcess(name, address string, env []string, command ...string) (*proce
 
 func awaitListening(address string, ended <-chan struct{}) error {
 	for range 1000 {
-		c, err := net.Dial("tcp", address) //nolint:noctx // loopback
+		c, err := net.Dial("tcp", address)
 		if err == nil {
 			return c.Close()
 		}
@@ -133,7 +133,7 @@ func (p *process) rss() int64 {
 
 // freePort returns a loopback port that nobody listens on.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binds and returns
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}

@@ -135,7 +135,7 @@ func kernel() string {
 
 // firstLine is the first line that a program prints about itself.
 func firstLine(command ...string) string {
-	text, err := exec.Command(command[0], command[1:]...).CombinedOutput() //nolint:noctx // prints its version
+	text, err := exec.Command(command[0], command[1:]...).CombinedOutput()
 	if err != nil {
 		return command[0]
 	}

@@ -47,7 +47,7 @@ type ScaleHandler struct {
 	targets  atomic.Pointer[targets]
 
 	mu     sync.Mutex      // guards the following
-	ctx    context.Context // Run's, or nil
+	ctx    context.Context //nolint:containedctx // Run's, or nil: writes end with it
 	writes sync.WaitGroup
 }
 
@@ -88,16 +88,6 @@ func (h *ScaleHandler) Run(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
-}
-
-func (h *ScaleHandler) stop() {
-	h.mu.Lock()
-	h.ctx = nil
-	h.mu.Unlock()
-	for _, t := range h.targets.Load().byTarget {
-		t.close()
-	}
-	h.writes.Wait()
 }
 
 // Adopt makes services the ones that are known. Those known before keep their state; a target that no service names any
@@ -169,33 +159,6 @@ func (h *ScaleHandler) Sleep(ctx context.Context, service Key) error {
 	return err
 }
 
-func (h *ScaleHandler) ask(ctx context.Context, service Key, e event) (WakeResult, error) {
-	t := h.targets.Load().byService[service]
-	if t == nil {
-		return 0, ErrUnknownService
-	}
-	running := h.running()
-	if running == nil {
-		return 0, ErrStopped
-	}
-	done := make(chan answer, 1)
-	t.post(mail{event: e, done: done})
-	select {
-	case a := <-done:
-		return a.result, a.err
-	case <-running.Done():
-		return 0, ErrStopped
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-}
-
-func (h *ScaleHandler) running() context.Context {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.ctx
-}
-
 // Waiting returns how many requests wait for the endpoints of service's target.
 func (h *ScaleHandler) Waiting(service Key) int {
 	t := h.targets.Load().byService[service]
@@ -223,6 +186,43 @@ func (h *ScaleHandler) Flushed(service Key) {
 
 // Subscribe calls f with every notice from now on until cancel is called. f must not block, nor call the ScaleHandler.
 func (h *ScaleHandler) Subscribe(f func(Notice)) (cancel func()) { return h.notices.subscribe(f) }
+
+func (h *ScaleHandler) ask(ctx context.Context, service Key, e event) (WakeResult, error) {
+	t := h.targets.Load().byService[service]
+	if t == nil {
+		return 0, ErrUnknownService
+	}
+	running := h.running()
+	if running == nil {
+		return 0, ErrStopped
+	}
+	done := make(chan answer, 1)
+	t.post(mail{event: e, done: done})
+	select {
+	case a := <-done:
+		return a.result, a.err
+	case <-running.Done():
+		return 0, ErrStopped
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func (h *ScaleHandler) running() context.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ctx
+}
+
+func (h *ScaleHandler) stop() {
+	h.mu.Lock()
+	h.ctx = nil
+	h.mu.Unlock()
+	for _, t := range h.targets.Load().byTarget {
+		t.close()
+	}
+	h.writes.Wait()
+}
 
 func (h *ScaleHandler) observe(sn *Endpoints) {
 	if t := h.targets.Load().byService[sn.Service]; t != nil {

@@ -27,8 +27,10 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Getenv("DEMO_ONESHOT") == "1"); err != nil && ctx.Err() == nil {
+	err := run(ctx, os.Getenv("DEMO_ONESHOT") == "1")
+	interrupted := ctx.Err() != nil
+	stop()
+	if err != nil && !interrupted {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -126,7 +128,7 @@ func startActivator(ctx context.Context, dir string) (*demo, error) {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
 	defer log.Close()
-	d.cmd = exec.Command(filepath.Join(dir, "activator"), "local", "-f", file, "--drain-timeout=10s") //nolint:noctx // stop ends it
+	d.cmd = exec.Command(filepath.Join(dir, "activator"), "local", "-f", file, "--drain-timeout=10s")
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo, which then stops it in order
 	if err := d.cmd.Start(); err != nil {
@@ -182,10 +184,11 @@ func (d *demo) stop() error {
 // freeAddress returns a loopback address with the port that the documentation uses or, where that is taken, a free one.
 func freeAddress(preferred int) string {
 	for _, port := range []int{preferred, 0} {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)) //nolint:noctx // binds and returns
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
+			address := l.Addr().String()
+			_ = l.Close()
+			return address
 		}
 	}
 	return "127.0.0.1:0"
