@@ -85,9 +85,6 @@ func (c *coldStart) record() *Wake {
 
 // asFailure returns the final failure in err, or nil.
 func asFailure(err error) *Failure {
-	var f *Failure
-	if errors.As(err, &f) {
-		return f
-	}
-	return nil
+	f, _ := errors.AsType[*Failure](err)
+	return f
 }

@@ -12,12 +12,12 @@ import (
 
 func warmGate(endpoints int) *hold.Gate {
 	var gates hold.Gates
-	gate := gates.Adopt([]*scaling.Service{{Key: shop}})[0]
+	gate := gates.Adopt([]*scaling.Service{{Key: shop()}})[0]
 	ready := make([]scaling.Endpoint, endpoints)
 	for i := range ready {
 		ready[i] = endpoint(fmt.Sprint(i), 0)
 	}
-	gates.Publish(shop, &scaling.View{Ready: ready})
+	gates.Publish(shop(), &scaling.View{Ready: ready})
 	return gate
 }
 
@@ -86,12 +86,12 @@ func BenchmarkFlush(b *testing.B) {
 				for b.Loop() {
 					b.StopTimer()
 					var gates hold.Gates
-					gate := gates.Adopt([]*scaling.Service{{Key: shop}})[0]
+					gate := gates.Adopt([]*scaling.Service{{Key: shop()}})[0]
 					for _, e := range engines {
 						gate.Acquire(&e.Waiter, time.Now())
 					}
 					b.StartTimer()
-					gates.Publish(shop, &scaling.View{Ready: []scaling.Endpoint{ready}})
+					gates.Publish(shop(), &scaling.View{Ready: []scaling.Endpoint{ready}})
 					for _, e := range engines {
 						l := <-e.granted
 						gate.Answered(&l, true) // admits the next
@@ -120,16 +120,16 @@ func BenchmarkComeBack(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				var gates hold.Gates
-				gate := gates.Adopt([]*scaling.Service{{Key: shop}})[0]
+				gate := gates.Adopt([]*scaling.Service{{Key: shop()}})[0]
 				for _, e := range engines {
 					gate.Acquire(&e.Waiter, time.Now())
 				}
-				gates.Publish(shop, &scaling.View{Ready: []scaling.Endpoint{shared("a")}})
+				gates.Publish(shop(), &scaling.View{Ready: []scaling.Endpoint{shared("a")}})
 				leases := make([]balance.Lease, waiting)
 				for i, e := range engines {
 					leases[i] = <-e.granted
 				}
-				gates.Fence(shop)
+				gates.Fence(shop())
 				b.StartTimer()
 				for i := range engines {
 					i = i * c.stride % waiting

@@ -23,7 +23,7 @@ func TestAServiceHoldsNoMoreThanItsBound(t *testing.T) {
 	if r := p.arrive("r"); r.refusal != nil {
 		t.Error("refused although one has left")
 	}
-	p.gates.Publish(shop, &scaling.View{Typical: 2100 * time.Millisecond})
+	p.gates.Publish(shop(), &scaling.View{Typical: 2100 * time.Millisecond})
 	p.arrive("r").wantRefused(hold.CauseServiceBound, 3*time.Second)
 
 	r := p.request("cart")
@@ -98,7 +98,7 @@ func TestRetryAfterIsWhatColdStartsTakeButAtLeastASecond(t *testing.T) {
 		{time.Second + 1, 2 * time.Second},
 		{90 * time.Second, 90 * time.Second},
 	} {
-		p.gates.Publish(shop, &scaling.View{Typical: c.typical})
+		p.gates.Publish(shop(), &scaling.View{Typical: c.typical})
 		if got := p.shop.RetryAfter(); got != c.want {
 			t.Errorf("RetryAfter is %v after cold starts of %v, want %v", got, c.typical, c.want)
 		}

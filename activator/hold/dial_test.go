@@ -129,7 +129,7 @@ func TestARequestThatComesBackFromADialIsToldOfTheFailureMeanwhile(t *testing.T)
 	p.ready(endpoint("a", 0))
 	r := p.arrive("r")
 	failure := &scaling.Failure{Reason: scaling.ReasonCrashLoop}
-	p.gates.Publish(shop, &scaling.View{Failure: failure})
+	p.gates.Publish(shop(), &scaling.View{Failure: failure})
 	if r.fail() != hold.Refused {
 		t.Fatal("held although the service failed")
 	}

@@ -44,12 +44,12 @@ func TestNobodyOvertakesThoseWhoWait(t *testing.T) {
 	p := newProxy(t)
 	p.ready(endpoint("a", 1))
 	first, second := p.arrive("first"), p.arrive("second")
-	p.gates.Fence(shop)
+	p.gates.Fence(shop())
 	first.release()
 	if late := p.arrive("late"); late.has() {
 		t.Error("a request passed by one that waits")
 	}
-	p.gates.Lift(shop)
+	p.gates.Lift(shop())
 	p.wantOrder("second")
 	second.release()
 	p.wantOrder("second", "late")
@@ -87,7 +87,7 @@ func TestAWaiterThatLeavesMakesWayForTheNext(t *testing.T) {
 		r := p.arrive("r")
 		p.shop.Answered(&r.lease, false)
 		p.shop.Release(&r.lease, &conn{}, time.Now())
-		time.Sleep(2 * time.Second)
+		later(2 * time.Second)
 		for range 64 {
 			filler := p.request("")
 			filler.Fresh = true
@@ -122,7 +122,7 @@ func TestRefusedDialsGoBackToTheirPlaces(t *testing.T) {
 				t.Fatalf("request %d was not held again", i)
 			}
 		}
-		if got := p.gates.Activity(shop); got.Held != 6 || got.InFlight != 0 {
+		if got := p.gates.Activity(shop()); got.Held != 6 || got.InFlight != 0 {
 			t.Errorf("activity %+v, want 6 held and none in flight", got)
 		}
 		later(10 * time.Millisecond)
@@ -181,10 +181,10 @@ func TestARefusedDialDoesNotOvertake(t *testing.T) {
 		later(5 * time.Millisecond) // first is granted a again
 		first.release()             // and second
 		p.wantOrder("first", "second")
-		p.gates.Fence(shop)
+		p.gates.Fence(shop())
 		second.fail()
 		p.ready(endpoint("a", 1), endpoint("b", 1))
-		p.gates.Lift(shop)
+		p.gates.Lift(shop())
 		p.wantOrder("first", "second", "second")
 		if second.lease.Endpoint.ID != "b" || third.has() {
 			t.Error("the permit did not go to the oldest")
@@ -196,7 +196,7 @@ func TestServicesDoNotShareTheirQueues(t *testing.T) {
 	p := newProxy(t)
 	p.many(3)
 	r := p.request("cart")
-	p.gates.Publish(cart, &scaling.View{Ready: []scaling.Endpoint{endpoint("c", 1)}})
+	p.gates.Publish(cart(), &scaling.View{Ready: []scaling.Endpoint{endpoint("c", 1)}})
 	if r.acquire(p.cart) != hold.Leased {
 		t.Error("a request for a warm service waits behind another service's")
 	}
@@ -223,7 +223,7 @@ type reentrant struct {
 }
 
 func (r *reentrant) Granted(l balance.Lease) {
-	r.p.gates.Fence(shop)
+	r.p.gates.Fence(shop())
 	r.p.shop.Release(&l, nil, time.Now())
 	r.left--
 	if r.left > 0 {
@@ -231,7 +231,7 @@ func (r *reentrant) Granted(l balance.Lease) {
 			r.p.t.Errorf("outcome %d behind the fence, want Held", outcome)
 		}
 	}
-	r.p.gates.Lift(shop)
+	r.p.gates.Lift(shop())
 }
 
 func (r *reentrant) Refused(hold.Refusal) {}

@@ -12,7 +12,7 @@ func TestAFenceHoldsNewArrivalsAndTellsWhoIsThere(t *testing.T) {
 	p := newProxy(t)
 	p.ready(endpoint("a", 0))
 	r := p.arrive("r")
-	if p.gates.Fence(shop) {
+	if p.gates.Fence(shop()) {
 		t.Error("Fence says idle while a request is in flight")
 	}
 	held := p.arrive("held")
@@ -23,19 +23,19 @@ func TestAFenceHoldsNewArrivalsAndTellsWhoIsThere(t *testing.T) {
 	if held.has() {
 		t.Error("a permit that came back passed the fence")
 	}
-	if p.gates.Fence(shop) {
+	if p.gates.Fence(shop()) {
 		t.Error("Fence says idle while a request is held")
 	}
-	p.gates.Lift(shop)
+	p.gates.Lift(shop())
 	if !held.has() {
 		t.Error("still held after Lift")
 	}
 	held.release()
-	if !p.gates.Fence(shop) {
+	if !p.gates.Fence(shop()) {
 		t.Error("Fence says busy when all is done")
 	}
-	p.gates.Lift(shop)
-	p.gates.Lift(shop)
+	p.gates.Lift(shop())
+	p.gates.Lift(shop())
 	if r := p.arrive("r"); !r.has() {
 		t.Error("a request was held after Lift")
 	}
@@ -54,17 +54,17 @@ func TestAServiceThatIsNotKnownIsIdle(t *testing.T) {
 func TestActivityTellsOfUse(t *testing.T) {
 	p := newProxy(t)
 	held := p.arrive("held")
-	if a := p.gates.Activity(shop); a.Held != 1 || a.InFlight != 0 || a.Carried || !a.Last.IsZero() {
+	if a := p.gates.Activity(shop()); a.Held != 1 || a.InFlight != 0 || a.Carried || !a.Last.IsZero() {
 		t.Errorf("activity %+v, want one held", a)
 	}
 	before := time.Now()
 	p.ready(endpoint("a", 0))
-	if a := p.gates.Activity(shop); a.Held != 0 || a.InFlight != 1 {
+	if a := p.gates.Activity(shop()); a.Held != 0 || a.InFlight != 1 {
 		t.Errorf("activity %+v, want one in flight", a)
 	}
 	held.fail()
 	held.p.shop.Leave(&held.Waiter)
-	if p.gates.Activity(shop).Carried {
+	if p.gates.Activity(shop()).Carried {
 		t.Error("a refused dial counts as a request that was carried")
 	}
 	r := p.arrive("r")
@@ -72,14 +72,14 @@ func TestActivityTellsOfUse(t *testing.T) {
 		p.ready(endpoint("b", 0))
 	}
 	r.release()
-	if a := p.gates.Activity(shop); a.Busy() || !a.Carried || a.Last.Before(before) {
+	if a := p.gates.Activity(shop()); a.Busy() || !a.Carried || a.Last.Before(before) {
 		t.Errorf("activity %+v, want one carried and none left", a)
 	}
 	// A clock that was read before the lock was taken does not set the idle clock back.
-	last := p.gates.Activity(shop).Last
+	last := p.gates.Activity(shop()).Last
 	r = p.arrive("r")
 	p.shop.Release(&r.lease, nil, before.Add(-time.Second))
-	if a := p.gates.Activity(shop); a.Last.Before(last) {
+	if a := p.gates.Activity(shop()); a.Last.Before(last) {
 		t.Errorf("the last activity went from %v back to %v", last, a.Last)
 	}
 }
@@ -88,7 +88,7 @@ func TestAFailureRefusesThoseWhoWaitAndThoseWhoCome(t *testing.T) {
 	p := newProxy(t)
 	rs := p.many(2)
 	failure := &scaling.Failure{Reason: scaling.ReasonImagePull, Message: "no such image"}
-	p.gates.Publish(shop, &scaling.View{Failure: failure, Typical: 2 * time.Second})
+	p.gates.Publish(shop(), &scaling.View{Failure: failure, Typical: 2 * time.Second})
 	for _, r := range append(rs, p.arrive("late")) {
 		r.wantRefused(hold.CauseFailed, 2*time.Second)
 		if r.refusal.Failure != failure {
@@ -96,7 +96,7 @@ func TestAFailureRefusesThoseWhoWaitAndThoseWhoCome(t *testing.T) {
 		}
 	}
 	p.wantIdle()
-	p.gates.Publish(shop, &scaling.View{})
+	p.gates.Publish(shop(), &scaling.View{})
 	if r := p.arrive("r"); r.refusal != nil {
 		t.Error("refused although the failure is over")
 	}
@@ -105,7 +105,7 @@ func TestAFailureRefusesThoseWhoWaitAndThoseWhoCome(t *testing.T) {
 // What answers is used, whatever else is wrong.
 func TestEndpointsBeatAFailure(t *testing.T) {
 	p := newProxy(t)
-	p.gates.Publish(shop, &scaling.View{
+	p.gates.Publish(shop(), &scaling.View{
 		Failure: &scaling.Failure{Reason: scaling.ReasonCrashLoop}, Ready: []scaling.Endpoint{endpoint("a", 0)},
 	})
 	if r := p.arrive("r"); !r.has() {
@@ -118,14 +118,14 @@ func TestARemovedServiceRefusesAndForgets(t *testing.T) {
 	p.ready(endpoint("a", 1))
 	inFlight, held := p.arrive("inFlight"), p.arrive("held")
 	removed := p.shop
-	p.gates.Adopt([]*scaling.Service{{Key: cart}})
+	p.gates.Adopt([]*scaling.Service{{Key: cart()}})
 	held.wantRefused(hold.CauseRemoved, 5*time.Second)
 	late := p.request("late")
 	late.acquire(removed)
 	late.wantRefused(hold.CauseRemoved, 5*time.Second)
-	p.gates.Publish(shop, &scaling.View{Ready: []scaling.Endpoint{endpoint("a", 1)}})
+	p.gates.Publish(shop(), &scaling.View{Ready: []scaling.Endpoint{endpoint("a", 1)}})
 	p.gates.Each(func(k scaling.Key, s hold.Stats) {
-		if k == shop {
+		if k == shop() {
 			t.Errorf("a removed service has stats %+v", s)
 		}
 	})
@@ -145,10 +145,10 @@ func TestWhatIsInFlightCountsWhenARemovedServiceReturns(t *testing.T) {
 	p := newProxy(t)
 	p.ready(endpoint("a", 1))
 	r := p.arrive("r")
-	p.gates.Fence(shop)
+	p.gates.Fence(shop())
 	p.gates.Adopt(nil)
 	p.adopt()
-	if a := p.gates.Activity(shop); a.InFlight != 1 {
+	if a := p.gates.Activity(shop()); a.InFlight != 1 {
 		t.Errorf("activity %+v, want one in flight", a)
 	}
 	late := p.arrive("late")
@@ -177,7 +177,7 @@ func TestAdoptKeepsWhoWaits(t *testing.T) {
 	r := p.arrive("r")
 	before := p.shop
 	p.adopt(func(s *scaling.Service) { s.Hold.MaxRequests = 1 })
-	if p.shop != before || p.shop.Service().Hold.MaxRequests != 1 || p.shop.Key() != shop {
+	if p.shop != before || p.shop.Service().Hold.MaxRequests != 1 || p.shop.Key() != shop() {
 		t.Error("the gate did not take its service's new description")
 	}
 	p.arrive("late").wantRefused(hold.CauseServiceBound, 5*time.Second)
@@ -219,7 +219,7 @@ func TestStatsTellOfServicesThatWereUsed(t *testing.T) {
 	rs := p.many(4)
 	rs[0].fail() // waits again, or is at the other
 	want := hold.Stats{Held: 3, InFlight: 1, Endpoints: 2, Aside: 1}
-	if m := stats(); len(m) != 1 || m[shop] != want {
+	if m := stats(); len(m) != 1 || m[shop()] != want {
 		t.Errorf("stats %v, want shop: %+v", m, want)
 	}
 }

@@ -13,10 +13,8 @@ import (
 	"github.com/dormouse-dev/dormouse/scaling"
 )
 
-var (
-	shop = scaling.Key{Namespace: "web", Name: "shop"}
-	cart = scaling.Key{Namespace: "web", Name: "cart"}
-)
+func shop() scaling.Key { return scaling.Key{Namespace: "web", Name: "shop"} }
+func cart() scaling.Key { return scaling.Key{Namespace: "web", Name: "cart"} }
 
 // proxy is the gates of two services and what they tell.
 type proxy struct {
@@ -41,11 +39,11 @@ func newProxy(t *testing.T, options ...func(*scaling.Service)) *proxy {
 }
 
 func (p *proxy) adopt(options ...func(*scaling.Service)) {
-	s := &scaling.Service{Key: shop}
+	s := &scaling.Service{Key: shop()}
 	for _, option := range options {
 		option(s)
 	}
-	gates := p.gates.Adopt([]*scaling.Service{s, {Key: cart}})
+	gates := p.gates.Adopt([]*scaling.Service{s, {Key: cart()}})
 	p.shop, p.cart = gates[0], gates[1]
 }
 
@@ -57,13 +55,13 @@ func (p *proxy) note(f func()) {
 
 // later lets time pass, and waits until all that was due has been done.
 func later(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	synctest.Wait()
 }
 
 // ready publishes a view of shop with these endpoints.
 func (p *proxy) ready(endpoints ...scaling.Endpoint) {
-	p.gates.Publish(shop, &scaling.View{Ready: endpoints})
+	p.gates.Publish(shop(), &scaling.View{Ready: endpoints})
 }
 
 func endpoint(id string, capacity int) scaling.Endpoint {
@@ -160,7 +158,7 @@ func (p *proxy) wantIdle() {
 	if n, bytes := p.gates.Budget.Held(); n != 0 || bytes != 0 {
 		p.t.Errorf("%d requests of %d bytes are held, want none", n, bytes)
 	}
-	if a := p.gates.Activity(shop); a.Busy() {
+	if a := p.gates.Activity(shop()); a.Busy() {
 		p.t.Errorf("activity %+v, want none", a)
 	}
 }
@@ -169,7 +167,7 @@ func (p *proxy) wantNotified(n int) {
 	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	want := slices.Repeat([]scaling.Key{shop}, n)
+	want := slices.Repeat([]scaling.Key{shop()}, n)
 	if !slices.Equal(p.notified, want) {
 		p.t.Errorf("notified of %v, want %v", p.notified, want)
 	}

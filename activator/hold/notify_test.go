@@ -65,7 +65,7 @@ func TestARequestWhoseEndpointLeftDuringTheDialWakesTheService(t *testing.T) {
 func TestATargetAsleepAtAMinimumAboveZeroIsWokenOnceForEachView(t *testing.T) {
 	p := newProxy(t)
 	asleep := func() {
-		p.gates.Publish(shop, &scaling.View{Asleep: true, Ready: []scaling.Endpoint{endpoint("a", 2)}})
+		p.gates.Publish(shop(), &scaling.View{Asleep: true, Ready: []scaling.Endpoint{endpoint("a", 2)}})
 	}
 	asleep()
 	p.many(10) // two pass, the others wait
@@ -81,7 +81,7 @@ func TestATargetAsleepAtAMinimumAboveZeroIsWokenOnceForEachView(t *testing.T) {
 
 func TestAServiceAsleepAtZeroIsNotifiedOfOnce(t *testing.T) {
 	p := newProxy(t)
-	p.gates.Publish(shop, &scaling.View{Asleep: true})
+	p.gates.Publish(shop(), &scaling.View{Asleep: true})
 	p.many(10)
 	p.wantNotified(1)
 }
@@ -90,14 +90,14 @@ func TestAServiceAsleepAtZeroIsNotifiedOfOnce(t *testing.T) {
 func TestWhatWasHeldBehindTheFenceWakesTheService(t *testing.T) {
 	p := newProxy(t)
 	p.ready(endpoint("a", 0))
-	if !p.gates.Fence(shop) {
+	if !p.gates.Fence(shop()) {
 		t.Fatal("nobody uses the service, but Fence says so")
 	}
 	r := p.arrive("r")
 	p.wantNotified(0)
-	p.gates.Publish(shop, &scaling.View{Asleep: true})
+	p.gates.Publish(shop(), &scaling.View{Asleep: true})
 	p.wantNotified(1)
-	p.gates.Lift(shop)
+	p.gates.Lift(shop())
 	if r.has() {
 		t.Error("granted without an endpoint")
 	}
@@ -110,7 +110,7 @@ func TestTheFirstAnswerOfAColdStartIsReportedOnce(t *testing.T) {
 		p := newProxy(t)
 		early := p.many(3)
 		first := &scaling.Wake{Scale: time.Second}
-		p.gates.Publish(shop, &scaling.View{Wake: first, Ready: []scaling.Endpoint{endpoint("a", 0)}})
+		p.gates.Publish(shop(), &scaling.View{Wake: first, Ready: []scaling.Endpoint{endpoint("a", 0)}})
 		if w := p.shop.Wake(); w != first {
 			t.Errorf("Wake is %+v, want the record of the cold start", w)
 		}
@@ -122,12 +122,12 @@ func TestTheFirstAnswerOfAColdStartIsReportedOnce(t *testing.T) {
 		for _, r := range early {
 			p.shop.Answered(&r.lease, true)
 		}
-		if len(p.flushed) != 1 || p.flushed[0] != shop {
+		if len(p.flushed) != 1 || p.flushed[0] != shop() {
 			t.Errorf("reported %v, want shop once", p.flushed)
 		}
-		p.gates.Publish(shop, &scaling.View{Wake: first})
+		p.gates.Publish(shop(), &scaling.View{Wake: first})
 		late := p.arrive("late")
-		p.gates.Publish(shop, &scaling.View{Wake: &scaling.Wake{}, Ready: []scaling.Endpoint{endpoint("b", 0)}})
+		p.gates.Publish(shop(), &scaling.View{Wake: &scaling.Wake{}, Ready: []scaling.Endpoint{endpoint("b", 0)}})
 		p.shop.Answered(&late.lease, true)
 		if len(p.flushed) != 2 {
 			t.Errorf("reported %v, want shop once for each cold start", p.flushed)

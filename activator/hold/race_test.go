@@ -27,7 +27,7 @@ func (c *caller) Refused(r hold.Refusal)  { c.refused <- r }
 func TestLeavingRacesWithGranting(t *testing.T) {
 	const capacity, callers, rounds = 3, 32, 300
 	var gates hold.Gates
-	gate := gates.Adopt([]*scaling.Service{{Key: shop}})[0]
+	gate := gates.Adopt([]*scaling.Service{{Key: shop()}})[0]
 
 	var inFlight [2]atomic.Int64
 	index := map[string]int{"a": 0, "b": 1}
@@ -49,9 +49,9 @@ func TestLeavingRacesWithGranting(t *testing.T) {
 					ready = append(ready, endpoint(id, capacity))
 				}
 			}
-			gates.Publish(shop, &scaling.View{Ready: ready})
-			gates.Fence(shop)
-			gates.Lift(shop)
+			gates.Publish(shop(), &scaling.View{Ready: ready})
+			gates.Fence(shop())
+			gates.Lift(shop())
 		}
 	})
 	for range callers {
@@ -79,7 +79,7 @@ func TestLeavingRacesWithGranting(t *testing.T) {
 					t.Errorf("%d requests are in flight at an endpoint of capacity %d", n.Load(), capacity)
 				}
 				if rand.IntN(4) == 0 {
-					time.Sleep(time.Duration(rand.IntN(50)) * time.Microsecond)
+					<-time.After(time.Duration(rand.IntN(50)) * time.Microsecond)
 				}
 				n.Add(-1)
 				gate.Release(&l, nil, time.Now())
@@ -97,7 +97,7 @@ func TestLeavingRacesWithGranting(t *testing.T) {
 	if sum != callers*rounds {
 		t.Errorf("%d requests ended, want %d", sum, callers*rounds)
 	}
-	if a := gates.Activity(shop); a.Busy() {
+	if a := gates.Activity(shop()); a.Busy() {
 		t.Errorf("activity %+v in the end, want none", a)
 	}
 	if n, bytes := gates.Budget.Held(); n != 0 || bytes != 0 {
