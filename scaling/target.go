@@ -236,14 +236,13 @@ func (t *target) countColdStart(c *coldStart) {
 func (t *target) answer(m mail, outcome wakeOutcome, wasWriting writing) {
 	writingWake := t.life.writing == writingWake || t.life.wakeAfter
 	draining := t.life.state == StateDraining
-	switch kind := m.event.kind; {
-	case kind == evWake || kind == evPin:
+	if kind := m.event.kind; kind == evWake || kind == evPin {
 		if outcome != wakeUnneeded && writingWake {
 			t.asking = append(t.asking, asker{m.done, WakeResult(outcome)})
 		} else {
 			m.reply(answer{result: WakeResult(outcome)})
 		}
-	case kind == evSleep:
+	} else if kind == evSleep {
 		t.sleeping = append(t.sleeping, m.done)
 	}
 	if !writingWake {
