@@ -48,6 +48,9 @@ func (l *lifecycle) endCold(now time.Time, outcome coldOutcome) {
 		return
 	}
 	l.cold = nil
+	if c.ready.IsZero() {
+		l.wake = c.record()
+	}
 	c.flushed, c.outcome = now, outcome
 	if outcome == coldReady {
 		l.recent = append(l.recent, c.flushed.Sub(c.first))
@@ -71,10 +74,17 @@ func (l *lifecycle) lastCold() time.Duration {
 func (c *coldStart) record() *Wake {
 	w := &Wake{}
 	at := c.first
-	for _, phase := range []struct {
+	for i, phase := range []struct {
 		length *time.Duration
 		end    time.Time
-	}{{&w.Scale, c.recorded}, {&w.Schedule, c.scheduled}, {&w.Start, c.running}, {&w.Ready, c.ready}} {
+	}{
+		PhaseScale: {&w.Scale, c.recorded}, PhaseSchedule: {&w.Schedule, c.scheduled},
+		PhaseStart: {&w.Start, c.running}, PhaseReady: {&w.Ready, c.ready},
+	} {
+		if phase.end.IsZero() {
+			continue
+		}
+		w.Phase = Phase(i) + 1 //nolint:gosec // there are four
 		if phase.end.After(at) {
 			*phase.length = phase.end.Sub(at)
 			at = phase.end

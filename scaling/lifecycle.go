@@ -195,6 +195,9 @@ func (l *lifecycle) alarm() time.Time {
 // view is what the proxy path may know of a service now.
 func (l *lifecycle) view(service Key) *View {
 	v := &View{Typical: l.typical, Wake: l.wake, Asleep: l.state == StateAsleep}
+	if l.cold != nil && l.cold.ready.IsZero() {
+		v.Wake = l.cold.record()
+	}
 	if l.state == StateFailed && !l.clear {
 		v.Failure = l.failure
 	}

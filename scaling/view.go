@@ -13,18 +13,33 @@ type View struct {
 	Asleep bool
 	// Typical is how long this service's cold starts take; zero: none was seen.
 	Typical time.Duration
-	// Wake is the cold start under way or the last one, or nil. It is another pointer for each cold start.
+	// Wake is the cold start under way or the last one, or nil. It is another pointer for each cold start, and for each
+	// phase that one has come further.
 	Wake *Wake
 }
 
 // Wake is the record of one cold start so far. Durations are on our own monotonic clock; a phase not seen separately has
 // length zero.
 type Wake struct {
+	Phase Phase // that is under way
+
 	Scale    time.Duration // from the first request to the recorded scale
 	Schedule time.Duration // to the workload having a place to run
 	Start    time.Duration // to the process running
 	Ready    time.Duration // to the endpoint's first proof that it answers
 }
+
+// Phase is a part of a cold start.
+type Phase uint8
+
+// The phases, in order. What comes after them, the way to the first byte of an answer, is not the target's.
+const (
+	PhaseScale    Phase = iota // the scale is being written
+	PhaseSchedule              // the workload has no place to run yet
+	PhaseStart                 // its process does not run yet
+	PhaseReady                 // it has not proven yet that it answers
+	PhaseOver                  // it can answer
+)
 
 // Activity is who is using a service.
 type Activity struct {

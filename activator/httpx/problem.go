@@ -14,6 +14,7 @@ import (
 
 	"github.com/dormouse-dev/dormouse/activator/hold"
 	"github.com/dormouse-dev/dormouse/metrics"
+	"github.com/dormouse-dev/dormouse/scaling"
 )
 
 // problem is an error that Dormouse answers a request with. Nothing in it comes from an error value or names an address:
@@ -152,17 +153,20 @@ func problemOf(r hold.Refusal) problem {
 // waitedFor tells a client whose hold has timed out what was missing, as far as the phases of the wake show.
 func (x *exchange) waitedFor() string {
 	wake := x.service.Gate.Wake()
-	switch {
-	case wake == nil || wake.Scale == 0:
+	if wake == nil {
 		return "the service to be scaled up"
-	case wake.Ready > 0:
-		return "an endpoint with capacity to spare"
-	case wake.Start > 0:
-		return "the service to become ready"
-	case wake.Schedule > 0:
-		return "the service's process to start"
 	}
-	return "a place for the service to run"
+	switch wake.Phase {
+	case scaling.PhaseScale:
+		return "the service to be scaled up"
+	case scaling.PhaseSchedule:
+		return "a place for the service to run"
+	case scaling.PhaseStart:
+		return "the service's process to start"
+	case scaling.PhaseReady:
+		return "the service to become ready"
+	}
+	return "an endpoint with capacity to spare"
 }
 
 // refuse answers the request with a problem. It is the one place where errors become answers.
