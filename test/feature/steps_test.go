@@ -36,6 +36,11 @@ func command(t testing.TB, name string, argv []string, lines ...string) string {
 	return b
 }
 
+// withProcess adds a field to the process of a service's definition.
+func withProcess(service, field string) string {
+	return strings.Replace(service, "process: {", "process: {"+field+", ", 1)
+}
+
 // gate keeps the processes of a service back: each runs, and does not listen before it was let through.
 type gate struct {
 	t    testing.TB
@@ -72,6 +77,7 @@ type reply struct {
 	header  http.Header
 	trailer http.Header
 	body    string
+	closes  bool  // Connection: close
 	err     error // of the request or of reading the body
 }
 
@@ -90,7 +96,7 @@ func sendNow(c *http.Client, r *http.Request) reply {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return reply{status: resp.StatusCode, header: resp.Header, trailer: resp.Trailer, body: string(body), err: err}
+	return reply{status: resp.StatusCode, header: resp.Header, trailer: resp.Trailer, body: string(body), closes: resp.Close, err: err}
 }
 
 // want waits for a reply and returns it, if it has this status.
@@ -200,6 +206,16 @@ func (d *dormouse) post(path, body string) (int, string) {
 		d.t.Fatal(err)
 	}
 	return resp.StatusCode, string(content)
+}
+
+// controlRequest makes a request to the control port.
+func (d *dormouse) controlRequest(method, path string) *http.Request {
+	d.t.Helper()
+	r, err := http.NewRequestWithContext(d.t.Context(), method, "http://"+d.control+path, nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return r
 }
 
 // tell asks the API to wake, sleep or pin a service, and fails the test if it does not.
