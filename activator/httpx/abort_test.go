@@ -222,4 +222,3 @@ func TestAMalformedAnswerIsABadGateway(t *testing.T) {
 		p.awaitIdle()
 	}
 }
-

@@ -21,7 +21,7 @@ func (h *Handler) buffer() *[copySize]byte {
 // answer passes an endpoint's answer on to the client, and reports whether it was read to its end.
 func (x *exchange) answer(resp *http.Response) (whole bool) {
 	if cause := x.interruption.answering(); cause != causeNone || resp.StatusCode < 200 {
-		x.lost()
+		x.lost(errStatus)
 		return false
 	}
 	x.informing.Lock()

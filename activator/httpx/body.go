@@ -29,7 +29,7 @@ type requestBody struct {
 
 // begin takes the body of a new request.
 func (b *requestBody) begin(r *http.Request) {
-	b.present = r.Body != nil && r.Body != http.NoBody
+	b.present = r.ContentLength != 0 // on HTTP/2, Body is never http.NoBody
 	b.begun.Store(false)
 	b.complete.Store(false)
 	b.broken.Store(false)

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/dormouse-dev/dormouse/activator/balance"
 	"github.com/dormouse-dev/dormouse/activator/hold"
 	"github.com/dormouse-dev/dormouse/metrics"
@@ -143,7 +145,7 @@ func (x *exchange) carry() (outcome hold.Outcome, lease balance.Lease, refusal h
 		return x.unreachable(err)
 	}
 	resp, err := up.roundTrip(x)
-	if err != nil && x.interruption.why() == causeNone && x.retriable(up, err) {
+	if err != nil && x.retriable(up, err) {
 		x.retried = true
 		up.end(x, false)
 		if up, err = x.connect(); err != nil {
@@ -153,8 +155,11 @@ func (x *exchange) carry() (outcome hold.Outcome, lease balance.Lease, refusal h
 	}
 	if err != nil {
 		up.end(x, false)
+		if x.repeatable() && up.unprocessed(err) {
+			return x.unreachable(err) // a new connection, and nothing is taken there either
+		}
 		x.endLease(nil)
-		x.lost()
+		x.lost(err)
 		return 0, lease, refusal, false
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -170,7 +175,7 @@ func (x *exchange) carry() (outcome hold.Outcome, lease balance.Lease, refusal h
 func (x *exchange) unreachable(err error) (outcome hold.Outcome, lease balance.Lease, refusal hold.Refusal, again bool) {
 	if x.interruption.why() != causeNone {
 		x.endLease(nil)
-		x.lost()
+		x.lost(err)
 		return 0, lease, refusal, false
 	}
 	x.interruption.end()
@@ -198,7 +203,10 @@ func (x *exchange) endLease(c balance.Conn) {
 func (x *exchange) firstByte() { x.service.Gate.Answered(&x.lease, x.wait > 0) }
 
 // lost answers a request whose endpoint has not answered it.
-func (x *exchange) lost() {
+func (x *exchange) lost(err error) {
+	if log := x.handler.options.Logger.Check(zap.DebugLevel, "request lost"); log != nil {
+		log.Write(zap.Stringer("service", x.service.Gate.Key()), zap.Error(err))
+	}
 	switch cause := x.interruption.why(); {
 	case x.body.broken.Load():
 		x.bodyFailed()

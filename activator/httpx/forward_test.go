@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,26 +24,26 @@ func echo(w http.ResponseWriter, r *http.Request) {
 
 // endpoints are the kinds of endpoints, by name, each a server that answers with h.
 func (p *proxy) endpoints(h http.HandlerFunc) map[string]scaling.Endpoint {
-	plain := httptest.NewServer(h)
-	p.t.Cleanup(plain.Close)
-
-	clear := httptest.NewUnstartedServer(h)
-	clear.Config.Protocols = new(http.Protocols)
-	clear.Config.Protocols.SetUnencryptedHTTP2(true)
-	clear.Start()
-	p.t.Cleanup(clear.Close)
-
-	secure1 := httptest.NewTLSServer(h)
-	p.t.Cleanup(secure1.Close)
-	secure2 := httptest.NewUnstartedServer(h)
-	secure2.EnableHTTP2 = true
-	secure2.StartTLS()
-	p.t.Cleanup(secure2.Close)
+	start := func(change func(*httptest.Server), start func(*httptest.Server)) string {
+		s := httptest.NewUnstartedServer(h)
+		s.Config.DisableGeneralOptionsHandler = true
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		change(s)
+		start(s)
+		p.t.Cleanup(s.Close)
+		return s.URL
+	}
+	http1 := func(*httptest.Server) {}
+	clear := func(s *httptest.Server) {
+		s.Config.Protocols = new(http.Protocols)
+		s.Config.Protocols.SetUnencryptedHTTP2(true)
+	}
+	http2 := func(s *httptest.Server) { s.EnableHTTP2 = true }
 	return map[string]scaling.Endpoint{
-		"HTTP1":  p.endpoint(plain.URL, scaling.ProtocolHTTP1),
-		"H2C":    p.endpoint(clear.URL, scaling.ProtocolH2C),
-		"HTTPS1": p.endpoint(secure1.URL, scaling.ProtocolHTTPS),
-		"HTTPS2": p.endpoint(secure2.URL, scaling.ProtocolHTTPS),
+		"HTTP1":  p.endpoint(start(http1, (*httptest.Server).Start), scaling.ProtocolHTTP1),
+		"H2C":    p.endpoint(start(clear, (*httptest.Server).Start), scaling.ProtocolH2C),
+		"HTTPS1": p.endpoint(start(http1, (*httptest.Server).StartTLS), scaling.ProtocolHTTPS),
+		"HTTPS2": p.endpoint(start(http2, (*httptest.Server).StartTLS), scaling.ProtocolHTTPS),
 	}
 }
 

@@ -136,7 +136,7 @@ func (h *Handler) trusts(client string) bool {
 // cannot be switched: its body comes first.
 func upgradeOf(r *http.Request) string {
 	offered := r.Header["Upgrade"]
-	if len(offered) == 0 || r.ProtoMajor != 1 || r.ProtoMinor == 0 || r.Body != nil && r.Body != http.NoBody ||
+	if len(offered) == 0 || r.ProtoMajor != 1 || r.ProtoMinor == 0 || r.ContentLength != 0 ||
 		!httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade") {
 		return ""
 	}

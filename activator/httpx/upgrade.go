@@ -2,6 +2,7 @@ package httpx
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"maps"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"net/textproto"
 	"strings"
 )
+
+var errUnasked = errors.New("switched to a protocol that was not offered")
 
 // switchProtocols passes on an endpoint's 101 (Switching Protocols) and then whatever both sides have to say, until both
 // are silent.
@@ -19,7 +22,7 @@ func (x *exchange) switchProtocols(up upstream, resp *http.Response) {
 	if !ok || !can || !offers(x.request.upgrade, protocol) || x.interruption.answering() != causeNone {
 		up.end(x, false)
 		x.endLease(nil)
-		x.lost()
+		x.lost(errUnasked)
 		return
 	}
 	x.status, x.hijacked = http.StatusSwitchingProtocols, true

@@ -109,14 +109,16 @@ func isScarcity(err error) bool {
 	return false
 }
 
-// retriable reports whether the request may be sent once more after up failed. Nothing of its body is gone, and either
-// the endpoint has not looked at it, or the connection had been used before and was closed before any byte of the answer,
-// and sending the request twice does no harm.
+// repeatable reports whether the request can be sent once more: nothing of its body is gone, and somebody waits for it.
+func (x *exchange) repeatable() bool {
+	return !x.body.begun.Load() && x.interruption.why() == causeNone
+}
+
+// retriable reports whether the request may be sent once more after up failed: either the endpoint has not looked at it,
+// or the connection had been used before and was closed before any byte of the answer, and sending it twice does no harm.
 func (x *exchange) retriable(up upstream, err error) bool {
-	if x.retried || x.body.begun.Load() {
-		return false
-	}
-	return up.unprocessed(err) || up.reused() && up.silent() && isIdempotent(x.r.Method)
+	return !x.retried && x.repeatable() && up.reused() &&
+		(up.unprocessed(err) || up.silent() && isIdempotent(x.r.Method))
 }
 
 // isIdempotent reports whether doing it twice is as good as once (RFC 9110 section 9.2.2).
