@@ -379,7 +379,7 @@ func (l *lifecycle) fellAsleep(now time.Time) {
 // settle finds the state that the endpoints show.
 func (l *lifecycle) settle(now time.Time) {
 	if l.state == StateAsleep && l.spec <= l.policy.min && (l.spec > 0 || !l.live()) {
-		if l.spec > 0 && !l.wrote { // found so at the start, not put to sleep by us
+		if l.spec > 0 && !l.wrote && l.spec >= l.wakeSize(0) { // found so at the start, and a wake would ask for no more
 			l.awaken(now)
 		}
 		return
