@@ -121,6 +121,8 @@ func (h *ScaleHandler) Adopt(services []*Service) {
 	for id, t := range before.byTarget {
 		if now.byTarget[id] == nil {
 			t.close()
+			// Should it return, it has to be woken anew.
+			h.notices.send(Notice{Time: time.Now(), Kind: NoticeWakeLost, Target: id, Services: keys(t.known())})
 		}
 	}
 	for key := range before.byService {

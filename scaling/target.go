@@ -91,10 +91,7 @@ func (t *target) handle(m mail) {
 	if e.kind == evConfigured {
 		t.exchange(m.services)
 		e.policy, t.merged = merge(m.services)
-		e.services = make([]Key, len(m.services))
-		for i, s := range m.services {
-			e.services[i] = s.Key
-		}
+		e.services = keys(m.services)
 	}
 	e.activity = t.activity()
 	actions, outcome := t.life.step(now, e)
@@ -301,6 +298,14 @@ func (t *target) known() []*Service {
 		return *s
 	}
 	return nil
+}
+
+func keys(services []*Service) []Key {
+	ks := make([]Key, len(services))
+	for i, s := range services {
+		ks[i] = s.Key
+	}
+	return ks
 }
 
 // activity is the use of all services of the target together.

@@ -86,5 +86,5 @@ type NoticeKind uint8
 // The kinds of notice.
 const (
 	NoticeState    NoticeKind = iota // the state changed from From to To
-	NoticeWakeLost                   // a wake does not hold: its write failed, or the scale was seen below what it asked for
+	NoticeWakeLost                   // a wake does not hold: its write failed, the scale is below what it asked for, or the target was removed
 )
