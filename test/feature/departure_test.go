@@ -185,6 +185,7 @@ func TestAClientThatLeavesOneStreamKeepsItsConnection(t *testing.T) {
 	d := start(t, []string{service})
 	client, dials := h2cClient(t)
 	stays := send(client, d.request(t.Context(), http.MethodGet, "shop", "/", nil))
+	d.awaitHeld("shop", 1)
 	ctx, leave := context.WithCancel(t.Context())
 	leaves := send(client, d.request(ctx, http.MethodGet, "shop", "/", nil))
 	d.awaitHeld("shop", 2)

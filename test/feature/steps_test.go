@@ -41,16 +41,32 @@ func withProcess(service, field string) string {
 	return strings.Replace(service, "process: {", "process: {"+field+", ", 1)
 }
 
-// gate keeps the processes of a service back: each runs, and does not listen before it was let through.
+// gate keeps the processes of a service back, each one, until it is let through.
 type gate struct {
 	t    testing.TB
 	pipe *os.File // a named pipe, of which each process reads a line
 }
 
-// gated is app with a gate.
+// gated is app with a gate in front of its start.
 func gated(t testing.TB, name string, args []string, lines ...string) (string, *gate) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "gate")
+	g, path := newGate(t)
+	argv := append([]string{"sh", "-c", `read -r _ <"$0" && exec "$@"`, path, apptest.Binary(t)}, args...)
+	return command(t, name, argv, lines...), g
+}
+
+// lingering is app with a gate in front of its end: after the signal the application ends, and the shell around it does
+// not.
+func lingering(t testing.TB, name string, args []string, lines ...string) (string, *gate) {
+	t.Helper()
+	g, path := newGate(t)
+	argv := append([]string{"sh", "-c", `trap : TERM; "$@"; read -r _ <"$0"`, path, apptest.Binary(t)}, args...)
+	return command(t, name, argv, lines...), g
+}
+
+func newGate(t testing.TB) (g *gate, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "gate")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +75,7 @@ func gated(t testing.TB, name string, args []string, lines ...string) (string, *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pipe.Close() })
-	argv := append([]string{"sh", "-c", `read -r _ <"$0" && exec "$@"`, path, apptest.Binary(t)}, args...)
-	return command(t, name, argv, lines...), &gate{t: t, pipe: pipe}
+	return &gate{t: t, pipe: pipe}, path
 }
 
 // open lets one process through, the next one if none waits.
