@@ -88,7 +88,7 @@ type coldStart struct {
 type lifecycle struct {
 	policy    policy
 	services  []Key
-	snapshots map[Key]*Endpoints // the latest of each
+	snapshots []*Endpoints // the latest of each service
 
 	state     State
 	spec      int32 // the recorded wish as far as known; negative: unknown
@@ -201,7 +201,7 @@ func (l *lifecycle) view(service Key) *View {
 	if l.state == StateFailed && !l.clear {
 		v.Failure = l.failure
 	}
-	if sn := l.snapshots[service]; sn != nil {
+	if sn := l.snapshot(service); sn != nil {
 		v.Ready = sn.Ready
 		if len(l.condemned) > 0 {
 			v.Ready = slices.DeleteFunc(slices.Clone(sn.Ready), func(e Endpoint) bool { return l.condemned[e.ID] })
@@ -216,11 +216,7 @@ func (l *lifecycle) configure(now time.Time, e event) {
 		l.spec, l.shown = -1, -1
 	}
 	l.policy, l.services = e.policy, e.services
-	for key := range l.snapshots {
-		if !slices.Contains(e.services, key) {
-			delete(l.snapshots, key)
-		}
-	}
+	l.snapshots = slices.DeleteFunc(l.snapshots, func(sn *Endpoints) bool { return !slices.Contains(e.services, sn.Service) })
 	if l.state != StateAsleep && l.state != StateDraining {
 		l.idleCheckAt = now
 	}
@@ -304,10 +300,11 @@ func (l *lifecycle) observe(now time.Time, sn *Endpoints) {
 	if !slices.Contains(l.services, sn.Service) {
 		return
 	}
-	if l.snapshots == nil {
-		l.snapshots = make(map[Key]*Endpoints, 1)
+	if i := slices.IndexFunc(l.snapshots, func(old *Endpoints) bool { return old.Service == sn.Service }); i >= 0 {
+		l.snapshots[i] = sn
+	} else {
+		l.snapshots = append(l.snapshots, sn)
 	}
-	l.snapshots[sn.Service] = sn
 	l.pardonTheGone()
 	if sn.Spec >= 0 {
 		l.shown = sn.Spec
@@ -570,7 +567,7 @@ func (l *lifecycle) abortSleep(now time.Time) {
 
 // condemn keeps requests from all that a snapshot shows.
 func (l *lifecycle) condemn(sn *Endpoints) {
-	if l.condemned == nil {
+	if l.condemned == nil && len(sn.Ready)+len(sn.Pending) > 0 {
 		l.condemned = make(map[string]bool)
 	}
 	for _, e := range sn.Ready {
@@ -673,8 +670,18 @@ func (l *lifecycle) reportedFailure(now time.Time) *Failure {
 
 func (l *lifecycle) anyFailure() *Failure {
 	for _, key := range l.services {
-		if sn := l.snapshots[key]; sn != nil && sn.Failure != nil {
+		if sn := l.snapshot(key); sn != nil && sn.Failure != nil {
 			return sn.Failure
+		}
+	}
+	return nil
+}
+
+// snapshot returns the latest of one service, or nil.
+func (l *lifecycle) snapshot(service Key) *Endpoints {
+	for _, sn := range l.snapshots {
+		if sn.Service == service {
+			return sn
 		}
 	}
 	return nil

@@ -69,12 +69,12 @@ func (t *target) publishStatus(now time.Time) {
 			s.lastWake = now
 		}
 	}
-	for key, sn := range t.life.snapshots {
+	for _, sn := range t.life.snapshots {
 		if len(sn.Ready)+len(sn.Pending) > 0 {
 			if s.endpoints == nil {
 				s.endpoints = make(map[Key][2]int, len(t.life.snapshots))
 			}
-			s.endpoints[key] = [2]int{len(sn.Ready), len(sn.Pending)}
+			s.endpoints[sn.Service] = [2]int{len(sn.Ready), len(sn.Pending)}
 		}
 	}
 	t.status.Store(s)

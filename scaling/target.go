@@ -322,7 +322,7 @@ func (t *target) activity() (sum Activity) {
 
 // merge returns what services ask of their target together: the largest of each wish.
 func merge(services []*Service) (policy, *Service) {
-	first := *services[0]
+	first := services[0]
 	p := policy{max: first.Replicas.Max, concurrency: first.Upstream.MaxConcurrency}
 	never := false
 	for _, s := range services {
@@ -344,6 +344,10 @@ func merge(services []*Service) (policy, *Service) {
 	if never {
 		p.idleAfter = 0
 	}
-	first.Replicas = Replicas{Min: p.min, Wake: p.wake, Max: p.max}
-	return p, &first
+	if len(services) == 1 {
+		return p, first
+	}
+	merged := *first
+	merged.Replicas = Replicas{Min: p.min, Wake: p.wake, Max: p.max}
+	return p, &merged
 }
