@@ -201,7 +201,7 @@ func (l *lifecycle) view(service Key) *View {
 	if l.state == StateFailed && !l.clear {
 		v.Failure = l.failure
 	}
-	if sn := l.snapshot(service); sn != nil {
+	if sn := l.snapshot(service); sn != nil && l.writing != writingSleep { // a service that has just come is not fenced
 		v.Ready = sn.Ready
 		if len(l.condemned) > 0 {
 			v.Ready = slices.DeleteFunc(slices.Clone(sn.Ready), func(e Endpoint) bool { return l.condemned[e.ID] })
@@ -448,7 +448,7 @@ func (l *lifecycle) written(now time.Time, err error, a Activity) {
 		}
 		l.do(action{kind: actLost})
 	case was == writingWake:
-		l.recorded(now, max(l.size, l.spec), true)
+		l.recorded(now, max(l.size, l.spec), l.shown < l.size)
 		if l.cold != nil {
 			l.cold.recorded = now
 		}
@@ -460,7 +460,7 @@ func (l *lifecycle) written(now time.Time, err error, a Activity) {
 	case was == writingSleep && asFailure(err) != nil: // refused for certain
 		l.abortSleep(now)
 	case was == writingSleep: // written; an unknown result counts as written
-		l.recorded(now, l.policy.min, err == nil)
+		l.recorded(now, l.policy.min, l.shown > l.policy.min && err == nil)
 		for _, sn := range l.snapshots {
 			l.condemn(sn)
 		}
@@ -480,12 +480,12 @@ func (l *lifecycle) written(now time.Time, err error, a Activity) {
 	l.publish()
 }
 
-// recorded notes what our write has made of the wish, or may have made of it, if that is not certain. Snapshots lag
-// behind it.
-func (l *lifecycle) recorded(now time.Time, spec int32, certain bool) {
+// recorded notes what our write has made of the wish, or may have made of it. Snapshots lag behind it. If it has changed
+// the wish for certain, one must come.
+func (l *lifecycle) recorded(now time.Time, spec int32, changed bool) {
 	l.spec, l.wrote = spec, true
 	l.staleEnd, l.differed = now.Add(staleFor), l.shown != spec
-	l.unheard = l.unheard || l.differed && certain
+	l.unheard = l.unheard || changed
 }
 
 // tick is the passing of time.
