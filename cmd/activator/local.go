@@ -233,6 +233,10 @@ func (l *laptop) adopt(file *local.File) {
 // run starts everything, and ends it in order: first the proxy, which may need processes and wakes to finish what it
 // holds, then the rest.
 func (l *laptop) run(ctx context.Context) error {
+	signals := make(chan os.Signal, 16) // so that none is lost while one is heeded
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(signals)
+
 	// What serves the proxy outlives the signal that ends the proxy.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -259,8 +263,6 @@ func (l *laptop) run(ctx context.Context) error {
 			begin(s.name, func(ctx context.Context) error { return serve(ctx, s.server, s.socket) })
 		}
 	}
-	l.announce()
-
 	proxying, cancel := context.WithCancel(ctx)
 	defer cancel()
 	context.AfterFunc(serving, cancel)
@@ -269,7 +271,7 @@ func (l *laptop) run(ctx context.Context) error {
 		return l.proxy.Run(proxying)
 	})
 	group.Go(func() error {
-		l.heedSignals(ctx, serving)
+		l.heedSignals(serving, signals, cancel)
 		return nil
 	})
 	return group.Wait()
@@ -285,20 +287,14 @@ func serve(ctx context.Context, s *http.Server, socket net.Listener) error {
 	return nil
 }
 
-// heedSignals takes up the file at SIGHUP, and ends the process at the second SIGINT or SIGTERM.
-func (l *laptop) heedSignals(ctx, serving context.Context) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
-	defer signal.Stop(signals)
-	ending := ctx.Done()
-	draining := ctx.Err() != nil
+// heedSignals takes up the file at SIGHUP, ends the proxy with drain at the first SIGINT or SIGTERM, and does not wait any
+// longer at the second.
+func (l *laptop) heedSignals(serving context.Context, signals <-chan os.Signal, drain context.CancelFunc) {
+	draining := false
 	for {
 		select {
 		case <-serving.Done():
 			return
-		case <-ending:
-			ending, draining = nil, true
-			l.logger.Info("draining: finishing what is open; a second signal does not wait")
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP:
@@ -306,6 +302,10 @@ func (l *laptop) heedSignals(ctx, serving context.Context) {
 			case draining:
 				l.logger.Warn("not waiting any longer")
 				l.proxy.Hurry()
+			default:
+				l.logger.Info("draining: finishing what is open; a second signal does not wait")
+				draining = true
+				drain()
 			}
 		}
 	}
