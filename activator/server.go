@@ -72,6 +72,7 @@ type Server struct {
 	handler     *httpx.Handler
 	connections *connections
 	ready       atomic.Bool
+	started     chan struct{} // closed when Run accepts
 	hurry       chan struct{} // closed by Hurry
 	hurried     sync.Once
 	known       map[scaling.Key]bool // services that have metrics; used by Adopt alone
@@ -89,6 +90,7 @@ func New(config Config) *Server {
 			Reveal:         config.Reveal,
 		}),
 		connections: newConnections(config.MaxConnections),
+		started:     make(chan struct{}),
 		hurry:       make(chan struct{}),
 	}
 }
@@ -133,6 +135,9 @@ func (s *Server) Adopt(services []*scaling.Service) {
 	s.known = known
 }
 
+// Started is closed when Run accepts requests.
+func (s *Server) Started() <-chan struct{} { return s.started }
+
 // Ready reports whether the Server accepts requests and is not about to end.
 func (s *Server) Ready() bool { return s.ready.Load() }
 
@@ -161,6 +166,7 @@ func (s *Server) Run(ctx context.Context) error {
 		go func() { ended <- s.serve(server, l) }()
 	}
 	s.ready.Store(true)
+	close(s.started)
 
 	running := len(listeners) + 1
 	select {

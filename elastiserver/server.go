@@ -30,6 +30,7 @@ type Server struct {
 	rescaleDuration time.Duration
 
 	metrics  *metrics.Metrics
+	started  chan struct{} // closed when Run has begun
 	stopping chan struct{} // closed when Run's context has ended
 	streams  chan struct{} // holds an element for each event stream being served
 
@@ -49,6 +50,7 @@ func New(logger *zap.Logger, scaleHandler *scaling.ScaleHandler, rescaleDuration
 		scaleHandler:    scaleHandler,
 		rescaleDuration: rescaleDuration,
 		metrics:         m,
+		started:         make(chan struct{}),
 		stopping:        make(chan struct{}),
 		streams:         make(chan struct{}, maxStreams),
 		windows:         make(map[scaling.Target]*window),
@@ -69,6 +71,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.Notify(key)
 		}
 	}
+	close(s.started)
 
 	<-ctx.Done()
 	close(s.stopping)
@@ -78,6 +81,9 @@ func (s *Server) Run(ctx context.Context) error {
 	keepers.Wait()
 	return nil
 }
+
+// Started is closed when Run has begun: before, nothing is woken.
+func (s *Server) Started() <-chan struct{} { return s.started }
 
 // Notify tells of a request that is held for service. It does not wait for what comes of it; before Run, and for a
 // service that is not known, it starts nothing.

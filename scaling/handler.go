@@ -46,6 +46,8 @@ type ScaleHandler struct {
 	adopting sync.Mutex // serializes writers of targets
 	targets  atomic.Pointer[targets]
 
+	started chan struct{} // closed by Run
+
 	mu     sync.Mutex      // guards the following
 	ctx    context.Context //nolint:containedctx // Run's, or nil: writes end with it
 	writes sync.WaitGroup
@@ -60,17 +62,18 @@ type targets struct {
 
 // NewScaleHandler returns a ScaleHandler that knows no services yet. Nothing happens before Run.
 func NewScaleHandler(logger *zap.Logger, backend Backend, gates Gates, m *metrics.Metrics) *ScaleHandler {
-	h := &ScaleHandler{logger: logger, backend: backend, gates: gates, metrics: m}
+	h := &ScaleHandler{logger: logger, backend: backend, gates: gates, metrics: m, started: make(chan struct{})}
 	h.targets.Store(&targets{})
 	return h
 }
 
 // Run watches the backend until ctx ends, and starts over when the watch breaks. When it returns, every scale write
-// that it started has ended.
+// that it started has ended. It may be called once.
 func (h *ScaleHandler) Run(ctx context.Context) error {
 	h.mu.Lock()
 	h.ctx = ctx
 	h.mu.Unlock()
+	close(h.started)
 	defer h.stop()
 	for wait := watchRetryFirst; ; wait = min(2*wait, watchRetryMost) {
 		began := time.Now()
@@ -89,6 +92,9 @@ func (h *ScaleHandler) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// Started is closed when Run has begun.
+func (h *ScaleHandler) Started() <-chan struct{} { return h.started }
 
 // Adopt makes services the ones that are known. Those known before keep their state; a target that no service names any
 // more is left as it is. Snapshots of services that are not known are dropped, so a Backend learns of them after Adopt.
