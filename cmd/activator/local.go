@@ -274,6 +274,15 @@ func (l *laptop) run(ctx context.Context) error {
 		l.heedSignals(serving, signals, cancel)
 		return nil
 	})
+	for _, started := range []<-chan struct{}{l.scaler.Started(), l.elasti.Started(), l.proxy.Started()} {
+		select {
+		case <-started:
+		case <-serving.Done():
+		}
+	}
+	if serving.Err() == nil {
+		l.announce()
+	}
 	return group.Wait()
 }
 
