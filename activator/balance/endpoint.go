@@ -9,14 +9,15 @@ import (
 // Conn is an idle upstream connection, of whatever type the engine uses.
 type Conn interface{ Close() error }
 
-// Endpoint is one endpoint and what is known of it here. The ID, address and protocol of its embedded description may be
-// read by anybody who holds a lease on it; all else belongs to the Set.
+// Endpoint is one endpoint and what is known of it here. Its embedded description is the one of the first snapshot that
+// it was in, and may be read by anybody who holds a lease on it; all else belongs to the Set.
 type Endpoint struct {
 	scaling.Endpoint
 	Shared Shared
 
 	listed   bool   // in the latest snapshot: may take new requests
 	seen     uint64 // the last snapshot that it was in, as counted by the Set
+	capacity int    // as that snapshot said; zero: unlimited
 	inFlight int    // leases held, those of the endpoints whose heir it is included
 	opening  int    // leases whose new connection has not had a response byte
 	window   int    // the bound of opening
@@ -57,7 +58,7 @@ func (l *Lease) Opening() bool { return l.opening }
 func (l *Lease) Telling() bool { return l.opening || l.Endpoint.shared() }
 
 func (e *Endpoint) hasPermit() bool {
-	return e.listed && !e.aside && (e.Capacity == 0 || e.inFlight < e.Capacity)
+	return e.listed && !e.aside && (e.capacity == 0 || e.inFlight < e.capacity)
 }
 
 // full reports whether no more connections may be opened for now.

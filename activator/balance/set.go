@@ -65,7 +65,7 @@ func (s *Set) Update(snapshot []scaling.Endpoint, now time.Time) (closing []Conn
 			e = heir
 		}
 		e.seen = s.snapshots
-		e.Capacity = described.Capacity
+		e.capacity = described.Capacity
 		if !e.listed {
 			e.listed = true
 			e.aside = false // its prober has proven it anew
