@@ -42,8 +42,8 @@ func TestOneStartHoweverManyWait(t *testing.T) {
 
 func TestServicesOfTheSameNameInTwoNamespacesAreTwo(t *testing.T) {
 	t.Parallel()
-	a, gateA := gated(t, "web", []string{"--name=of-a"}, "namespace: team-a")
-	b, gateB := gated(t, "web", []string{"--name=of-b"}, "namespace: team-b")
+	a, gateA := gated(t, "web", []string{"--name=of-a"}, "namespace: team-a", "routes: [{hosts: [a.localhost]}]")
+	b, gateB := gated(t, "web", []string{"--name=of-b"}, "namespace: team-b", "routes: [{hosts: [b.localhost]}]")
 	d := start(t, []string{a, b})
 	events, client := d.follow(), newClient(t)
 	get := func(namespace string) <-chan reply {
@@ -126,6 +126,7 @@ func TestAProcessThatEndsWhileServingIsReplaced(t *testing.T) {
 	if dying.err != nil || dying.status != 502 {
 		t.Errorf("the request that it died of got %+v, want 502", dying)
 	}
+	awaitGone(t, second)
 	if third := d.pid("shop"); third == second {
 		t.Errorf("process %d answered after its end", second)
 	}
