@@ -146,7 +146,7 @@ func (f *Fake) Break(err error) {
 	}
 }
 
-// Scales returns what Scale was asked for for a service so far, failed calls included.
+// Scales returns the replicas that Scale was asked for so far, by the calls that failed, too.
 func (f *Fake) Scales(key scaling.Key) []int32 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -188,26 +188,6 @@ func (f *Fake) Scale(ctx context.Context, service *scaling.Service, replicas int
 		if err := after(ctx, service, replicas); err != nil {
 			return fmt.Errorf("scale %s to %d: %w", service.Key, replicas, err)
 		}
-	}
-	return nil
-}
-
-func (f *Fake) record(ctx context.Context, service *scaling.Service, replicas int32) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	known := f.services[service.Key]
-	if known == nil {
-		return missing(service.Key)
-	}
-	target := known.target
-	if replicas >= target.spec {
-		target.retry()
-	}
-	if replicas > target.spec || replicas == service.Replicas.Min {
-		target.wish(replicas)
 	}
 	return nil
 }
@@ -257,6 +237,26 @@ func (f *Fake) Watch(ctx context.Context, sink func(*scaling.Endpoints)) error {
 		case <-watch.wake:
 		}
 	}
+}
+
+func (f *Fake) record(ctx context.Context, service *scaling.Service, replicas int32) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := f.services[service.Key]
+	if known == nil {
+		return missing(service.Key)
+	}
+	target := known.target
+	if replicas >= target.spec {
+		target.retry()
+	}
+	if replicas > target.spec || replicas == service.Replicas.Min {
+		target.wish(replicas)
+	}
+	return nil
 }
 
 type fakeWatch struct {

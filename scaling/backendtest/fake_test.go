@@ -126,7 +126,7 @@ func TestFakeWritesCanBeDelayedFailedAndLost(t *testing.T) {
 		fake.Add(service)
 		refused, lost := errors.New("refused"), errors.New("connection lost")
 
-		fake.Intercept(func(ctx context.Context, _ *scaling.Service, _ int32) error {
+		fake.Intercept(func(context.Context, *scaling.Service, int32) error {
 			<-time.After(time.Minute)
 			return refused
 		}, nil)

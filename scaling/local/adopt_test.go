@@ -85,7 +85,7 @@ func TestAdoptStopsRemovedServicesAndSaysSo(t *testing.T) {
 	definition := define("shop", control.process("shop", false))
 	backend, logs := runBackend(t, definition)
 	last := make(chan *scaling.Endpoints, 100)
-	go backend.Watch(t.Context(), func(e *scaling.Endpoints) { last <- e })
+	watchAll(t, backend, func(e *scaling.Endpoints) { last <- e })
 	scale(t, backend, definition, 1)
 	awaitReady(t, backend, definition, 1)
 	backend.Adopt(nil)
@@ -132,7 +132,7 @@ func TestAServiceThatSleepsCostsNoGoroutineAndLittleMemory(t *testing.T) {
 	logs.await("process started") // Everything that runs for all services together does so now.
 	watched := make(chan struct{})
 	seen := 0
-	go backend.Watch(t.Context(), func(*scaling.Endpoints) {
+	watchAll(t, backend, func(*scaling.Endpoints) {
 		if seen++; seen == count+1 {
 			close(watched)
 		}

@@ -21,8 +21,8 @@ var (
 // ErrStopped is what Scale returns when Run has ended, or is about to.
 var ErrStopped = errors.New("the backend has stopped")
 
-// Backend runs the services of a file as child processes. Its methods may be called at any time from any goroutine; wishes that
-// come before Run are fulfilled by it.
+// Backend runs the services of a file as child processes. Its methods may be called at any time from any goroutine;
+// wishes that come before Run are fulfilled by it.
 type Backend struct {
 	logger *zap.Logger
 	reaper *reaper
@@ -56,7 +56,7 @@ func New(logger *zap.Logger) *Backend {
 // Adopt replaces the services by those of definitions, whose keys differ. One whose definition is the same is not touched.
 // Processes of one that is to be run in another way are stopped, as always, and replaced; a change of anything else,
 // such as routes, leaves them alone. Services that are missing are stopped, and their last snapshot says
-// ReasonTargetMissing. New ones sleep.
+// ReasonTargetMissing. New ones sleep, that is, are at their minimum.
 func (b *Backend) Adopt(definitions []*Definition) {
 	b.adopting.Lock()
 	defer b.adopting.Unlock()

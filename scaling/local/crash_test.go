@@ -46,10 +46,29 @@ func TestTheFailureOfACrashLoopGoesWhileARestartIsUnderWay(t *testing.T) {
 	definition := define("shop", shell(`exit 1`))
 	backend, _ := runBackend(t, definition)
 	scale(t, backend, definition, 1)
-	awaitFailure(t, backend, definition)
+	_ = awaitFailure(t, backend, definition)
 	// Nobody asks, but it is still started from time to time.
 	await(t, backend, definition, "another start", func(e *scaling.Endpoints) bool { return len(e.Pending) == 1 })
-	awaitFailure(t, backend, definition)
+	_ = awaitFailure(t, backend, definition)
+}
+
+func TestAskingAgainForgivesEarlierCrashes(t *testing.T) {
+	definition := define("shop", shell(`exit 1`))
+	backend, logs := runBackend(t, definition)
+	for _, want := range []int{4, 8} {
+		scale(t, backend, definition, 1)
+		await(t, backend, definition, "a start", func(e *scaling.Endpoints) bool { return e.Failure == nil })
+		_ = awaitFailure(t, backend, definition)
+		started := 0
+		for _, e := range logs.all() {
+			if e.Message == "process started" {
+				started++
+			}
+		}
+		if started != want {
+			t.Errorf("failed after %d starts, want %d", started, want)
+		}
+	}
 }
 
 func TestACrashedLeadersGroupIsKilled(t *testing.T) {
@@ -57,7 +76,7 @@ func TestACrashedLeadersGroupIsKilled(t *testing.T) {
 	backend, logs := runBackend(t, definition)
 	scale(t, backend, definition, 1)
 	group := logs.await("process started").PID
-	logs.await("process ended by itself or could not be started")
+	logs.await("process ended by itself and is started again")
 	if groupLives(group) {
 		t.Error("children of the crashed process live on")
 	}
@@ -69,7 +88,7 @@ func TestADaemonThatHoldsTheOutputDoesNotHideTheCrash(t *testing.T) {
 	backend, logs := runBackend(t, definition)
 	start := time.Now()
 	scale(t, backend, definition, 1)
-	logs.await("process ended by itself or could not be started")
+	logs.await("process ended by itself and is started again")
 	if took := time.Since(start); took > 4*time.Second {
 		t.Errorf("the crash was seen after %v, want at once", took)
 	}

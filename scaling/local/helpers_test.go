@@ -68,6 +68,20 @@ func scale(t *testing.T, backend *Backend, definition *Definition, replicas int3
 	}
 }
 
+// watchAll watches until the test ends.
+func watchAll(t *testing.T, backend *Backend, sink func(*scaling.Endpoints)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- backend.Watch(ctx, sink) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Watch returned %v", err)
+		}
+	})
+}
+
 // await waits until a service's snapshot is as wanted, and returns it.
 func await(t *testing.T, backend *Backend, definition *Definition, want string, is func(*scaling.Endpoints) bool) *scaling.Endpoints {
 	t.Helper()
@@ -120,11 +134,6 @@ type logs struct {
 
 func newLogs(t *testing.T) *logs { return &logs{t: t, changed: make(chan struct{})} }
 
-func (l *logs) logger() *zap.Logger {
-	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
-	return zap.New(zapcore.NewCore(encoder, zapcore.AddSync(l), zapcore.DebugLevel))
-}
-
 // Write takes one entry.
 func (l *logs) Write(p []byte) (int, error) {
 	var e entry
@@ -137,6 +146,11 @@ func (l *logs) Write(p []byte) (int, error) {
 	close(l.changed)
 	l.changed = make(chan struct{})
 	return len(p), nil
+}
+
+func (l *logs) logger() *zap.Logger {
+	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
+	return zap.New(zapcore.NewCore(encoder, zapcore.AddSync(l), zapcore.DebugLevel))
 }
 
 func (l *logs) all() []entry {
@@ -185,7 +199,7 @@ func childrenOf(t *testing.T, parent int) []pid {
 		if err != nil {
 			continue // The thread has ended meanwhile.
 		}
-		for _, field := range strings.Fields(string(text)) {
+		for field := range strings.FieldsSeq(string(text)) {
 			child, err := strconv.Atoi(field)
 			if err != nil {
 				t.Fatal(err)

@@ -36,7 +36,7 @@ func child(role string) error {
 	case "grpc":
 		return serveGRPC()
 	case "activator":
-		return activate(os.Getenv("DORMOUSE_TEST_FIFO"))
+		return activate()
 	}
 	return fmt.Errorf("unknown role %s", role)
 }
@@ -48,7 +48,7 @@ func obey(control, name string) error {
 	go func() {
 		<-terminate
 		if farewell := os.Getenv("DORMOUSE_TEST_FAREWELL"); farewell != "" {
-			fmt.Println(farewell)
+			fmt.Fprintln(os.Stdout, farewell)
 		}
 		if os.Getenv("DORMOUSE_TEST_LINGER") != "" {
 			<-time.After(100 * time.Millisecond)

@@ -70,6 +70,8 @@ func TestEachMistakeInAServiceIsNamed(t *testing.T) {
 		{"name: shop, process: ", `process.command: missing; it is what to run, such as [./shop, --fast]`},
 		{"name: shop, process: {dir: .}", `process.command: missing; it is what to run, such as [./shop, --fast]`},
 		{"name: shop, process: {command: []}", `process.command: missing; it is what to run, such as [./shop, --fast]`},
+		{"name: shop, process: {command: [shop, ~]}", `process.command[1]: there is nothing here`},
+		{"name: shop, routes: [{hosts: [~]}]" + okProcess, `routes[0].hosts[0]: there is nothing here`},
 		{`name: shop, process: {command: [""]}`, `process.command: its first word, the program, is empty`},
 		{"name: shop, routes: [{headers: [{value: x}]}]" + okProcess, `routes[0].headers[0].name: missing; it is the header to look at`},
 		{"name: shop, readiness: {http: }" + okProcess, `readiness.http: this must be a path, such as /healthz`},
@@ -146,7 +148,7 @@ func TestEachMistakeInAFileIsNamed(t *testing.T) {
 		"listen: {}":                          `line 1: services: missing; it is the list of what to run`,
 		"service: []":                         "line 1: service: unknown field; did you mean \"services\"?\nline 1: services: missing; it is the list of what to run",
 		"services: [shop]":                    `line 1: services[0]: this must be a service, with at least a name and a process, not "shop"`,
-		"services: [~]":                       `line 1: services[0]: this must be a service, with at least a name and a process, not nothing`,
+		"services: [~]":                       `line 1: services[0]: there is nothing here`,
 		"a: [":                                "line 1: not YAML: did not find expected node content",
 		"services:\n\t- name: shop":           "line 2: not YAML: found character that cannot start any token",
 		"a: *b":                               "not YAML: unknown anchor 'b' referenced",
@@ -178,7 +180,7 @@ func TestServicesMustNotTakeFromEachOther(t *testing.T) {
 		},
 		{
 			"name: shop, " + process, "name: shop, namespace: web, " + process,
-			"line 3: services[1].name: shop.localhost is a host of services[0] (line 2) already",
+			"line 3: services[1].name: shop.localhost is a host of services[0] (line 2) already; a service has that host unless it is given routes",
 		},
 		{
 			"name: shop, " + process, "name: cart, routes: [{hosts: [SHOP.localhost]}], " + process,
@@ -265,8 +267,15 @@ func TestDistanceCountsWhatFingersGetWrong(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"idle", "idle", 0}, {"idel", "idle", 1}, {"ide", "idle", 1}, {"iddle", "idle", 1},
-		{"odle", "idle", 1}, {"", "idle", 4}, {"idle", "", 4}, {"hold", "idle", 3},
+		{"", "", 0},
+		{"idle", "idle", 0},
+		{"idel", "idle", 1},
+		{"ide", "idle", 1},
+		{"iddle", "idle", 1},
+		{"odle", "idle", 1},
+		{"", "idle", 4},
+		{"idle", "", 4},
+		{"hold", "idle", 3},
 	} {
 		if got := distance(c.a, c.b); got != c.want {
 			t.Errorf("from %q to %q: got %d, want %d", c.a, c.b, got, c.want)

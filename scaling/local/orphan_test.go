@@ -3,6 +3,7 @@ package local
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -17,7 +18,7 @@ import (
 
 // activate is an activator of one service, whose group is a shell, its child and its grandchild. All of them have the FIFO
 // open.
-func activate(fifo string) error {
+func activate() error {
 	definition := define("shop", shell(`exec 3>"$DORMOUSE_TEST_FIFO"; sh -c 'sleep 1000 & echo up >&3; wait' & sleep 1000`))
 	backend := New(zap.NewNop())
 	backend.Adopt([]*Definition{definition})
@@ -100,8 +101,8 @@ func TestTheReaperKillsTheGroupsThatAreLeft(t *testing.T) {
 		if lives := groupLives(sleep.Process.Pid); lives != removed {
 			t.Errorf("group %d: lives is %t, want %t", n, lives, removed)
 		}
-		sleep.Process.Kill()
-		sleep.Wait()
+		_ = sleep.Process.Kill()
+		_ = sleep.Wait()
 	}
 }
 
@@ -135,7 +136,7 @@ func reapers(t *testing.T) []int {
 	t.Helper()
 	var pids []int
 	for _, pid := range childrenOf(t, os.Getpid()) {
-		if cmdline, err := os.ReadFile(filepath.Join("/proc", pid.String(), "cmdline")); err == nil && strings.Contains(string(cmdline), "dormouse-reaper") {
+		if cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.Contains(string(cmdline), "dormouse-reaper") {
 			pids = append(pids, int(pid))
 		}
 	}

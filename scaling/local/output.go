@@ -63,6 +63,8 @@ func (l *lines) flush() {
 // tail keeps the last lines of a stream.
 type tail []string
 
+func (t *tail) String() string { return strings.ToValidUTF8(strings.Join(*t, "\n"), "\uFFFD") }
+
 func (t *tail) add(line string) {
 	if len(line) > tailLine {
 		line = line[:tailLine] + cutMark
@@ -73,8 +75,6 @@ func (t *tail) add(line string) {
 	}
 	*t = append(*t, line)
 }
-
-func (t *tail) String() string { return strings.ToValidUTF8(strings.Join(*t, "\n"), "\uFFFD") }
 
 // logLine logs a line of a process's output. The line is the message, as a person reads it; all else is fields.
 func logLine(logger *zap.Logger, stream, line string) {

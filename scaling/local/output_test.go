@@ -48,7 +48,9 @@ func TestAnEndlessLineTakesLittleMemory(t *testing.T) {
 	l := &lines{log: func(string) {}}
 	chunk := []byte(strings.Repeat("x", 64<<10))
 	for range 1000 {
-		l.Write(chunk)
+		if _, err := l.Write(chunk); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if c := cap(l.line); c > 2*maxLine {
 		t.Errorf("64 MB without a newline: %d bytes are kept", c)

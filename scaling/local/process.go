@@ -72,8 +72,8 @@ func (p *process) awaitExit() {
 	close(p.exited)
 }
 
-// stop tells the group to end, and kills its leader if that has not ended within grace. It returns when the group has
-// ended, or only remains of it are left for wait.
+// stop tells the group to end, and kills it if its leader has not ended within grace. It returns when the group has
+// ended, or when what is left of it is for wait to kill.
 func (p *process) stop(signal syscall.Signal, grace time.Duration) {
 	if signal == 0 {
 		signal = syscall.SIGTERM
@@ -91,7 +91,7 @@ func (p *process) stop(signal syscall.Signal, grace time.Duration) {
 		return
 	}
 	// A shell ends at once, while the server that it started may still be finishing requests. Nothing tells of its end.
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for groupLives(group) {
 		select {
@@ -121,7 +121,7 @@ func (p *process) wait(reaper *reaper) string {
 	return fmt.Sprintf("exit code %d", p.cmd.ProcessState.ExitCode())
 }
 
-// crashed is the ending of a process that ended by itself in this way.
+// crashed is what to say of a process that ended by itself in this way.
 func (p *process) crashed(how string) *scaling.Failure {
 	message := how
 	if len(p.last) > 0 {

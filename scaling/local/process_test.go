@@ -113,7 +113,7 @@ func TestAProgramThatWasMissingIsFoundWhenAskedAgain(t *testing.T) {
 	definition := define("shop", Process{Command: []string{"./serve"}, Dir: dir})
 	backend, logs := runBackend(t, definition)
 	scale(t, backend, definition, 1)
-	awaitFailure(t, backend, definition)
+	_ = awaitFailure(t, backend, definition)
 	if err := os.WriteFile(filepath.Join(dir, "serve"), []byte("#!/bin/sh\necho here\nsleep 1000\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // reader builds a File of what it reads.
@@ -21,7 +19,7 @@ type reader struct {
 }
 
 func (r *reader) read(root value) {
-	if root.node.Kind != yaml.MappingNode {
+	if !root.isMapping() {
 		root.fail("the file must be a mapping that begins with names such as \"services:\", not %s", root.kind())
 		return
 	}

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/dormouse-dev/dormouse/scaling"
 	"github.com/dormouse-dev/dormouse/scaling/probe"
 )
@@ -41,7 +39,7 @@ func (s *serviceReader) checkCommand() {
 	switch {
 	case s.process.node == nil:
 		s.self.missing("process", "it says what to run")
-	case s.process.set() && s.process.node.Kind != yaml.MappingNode, s.command.set() && s.command.node.Kind != yaml.SequenceNode:
+	case s.process.set() && !s.process.isMapping(), s.command.set() && !s.command.isList():
 		// Somebody was told already what is wrong with it.
 	case len(command) == 0:
 		s.process.missing("command", "it is what to run, such as [./shop, --fast]")

@@ -4,21 +4,20 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/dormouse-dev/dormouse/scaling"
 )
 
 // readRoute reads one route and claims what it describes.
-func (s *serviceReader) readRoute(_ int, v value) {
+func (s *serviceReader) readRoute(v value) {
 	var route scaling.Route
 	var hosts []value
 	anyHost := true
 	v.mapping(fields{
 		"hosts": func(v value) {
-			anyHost = !v.set() || v.node.Kind == yaml.SequenceNode && len(v.node.Content) == 0
-			v.list(func(_ int, v value) {
+			anyHost = !v.set() || v.isList() && len(v.node.Content) == 0
+			v.list(func(v value) {
 				if host, ok := readHost(v); ok {
 					route.Hosts = append(route.Hosts, host)
 					hosts = append(hosts, v)
@@ -26,13 +25,13 @@ func (s *serviceReader) readRoute(_ int, v value) {
 			})
 		},
 		"paths": func(v value) {
-			v.list(func(_ int, v value) {
+			v.list(func(v value) {
 				if path, ok := readPath(v); ok {
 					route.Paths = append(route.Paths, path)
 				}
 			})
 		},
-		"headers": func(v value) { v.list(func(_ int, v value) { readHeader(v, &route) }) },
+		"headers": func(v value) { v.list(func(v value) { readHeader(v, &route) }) },
 	})
 	s.Definition.Service.Routes = append(s.Definition.Service.Routes, route)
 	if anyHost {
@@ -77,6 +76,10 @@ func (s *serviceReader) claim(v value, host string, route *scaling.Route) {
 		headers = append(headers, strings.ToLower(header.Name)+":"+header.Value)
 	}
 	slices.Sort(headers)
+	advice := ""
+	if v.path == s.name.path && strings.HasSuffix(host, ".localhost") {
+		advice = "; a service has that host unless it is given routes"
+	}
 	paths := route.Paths
 	if len(paths) == 0 {
 		paths = []string{"/"}
@@ -92,7 +95,7 @@ func (s *serviceReader) claim(v value, host string, route *scaling.Route) {
 		case other.path != s.self.path && len(route.Paths) > 0:
 			v.fail("%s%s is a route of %s (line %d) already", host, path, other.path, other.line)
 		case other.path != s.self.path:
-			v.fail("%s is a host of %s (line %d) already", host, other.path, other.line)
+			v.fail("%s is a host of %s (line %d) already%s", host, other.path, other.line, advice)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"syscall"
 	"time"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/dormouse-dev/dormouse/scaling"
@@ -25,8 +24,8 @@ type serviceReader struct {
 	tls                    value // endpoint.tls
 }
 
-func (r *reader) service(_ int, v value) {
-	if v.node.Kind != yaml.MappingNode {
+func (r *reader) service(v value) {
+	if !v.isMapping() {
 		v.fail("this must be a service, with at least a name and a process, not %s", v.kind())
 		return
 	}
@@ -93,11 +92,11 @@ func (s *serviceReader) readProcess(v value) {
 	v.mapping(fields{
 		"command": func(v value) {
 			s.command = v
-			if v.set() && v.node.Kind == yaml.ScalarNode {
+			if v.set() && v.isScalar() {
 				v.fail(`this must be a list, such as [./shop, --fast]; for a line of shell use [sh, -c, "…"]`)
 				return
 			}
-			v.list(func(_ int, v value) {
+			v.list(func(v value) {
 				var word string
 				v.words(&word)
 				process.Command = append(process.Command, word)

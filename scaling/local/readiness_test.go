@@ -2,7 +2,6 @@ package local
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -31,7 +30,7 @@ func serveHTTP() error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("listening")
+	fmt.Fprintln(os.Stdout, "listening")
 	return http.Serve(listener, mux)
 }
 
@@ -59,7 +58,7 @@ func TestReadinessByHTTPWaitsForTheAnswer(t *testing.T) {
 	backend, logs := runBackend(t, definition)
 	scale(t, backend, definition, 1)
 	logs.await("listening")
-	pending := await(t, backend, definition, "it to run", func(e *scaling.Endpoints) bool { return true }).Pending
+	pending := await(t, backend, definition, "it to run", func(*scaling.Endpoints) bool { return true }).Pending
 	if len(pending) != 1 || pending[0].Stage != scaling.StageRunning || pending[0].Reason != "NotReady" {
 		t.Errorf("while it answers 503: got %+v, want it running and NotReady", pending)
 	}
@@ -69,7 +68,6 @@ func TestReadinessByHTTPWaitsForTheAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	io.Copy(io.Discard, response.Body)
 	response.Body.Close()
 	want := scaling.Endpoint{ID: pending[0].ID, Address: address, Protocol: scaling.ProtocolHTTP1, Capacity: 7}
 	if got := awaitReady(t, backend, definition, 1)[0]; got != want {

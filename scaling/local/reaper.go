@@ -47,7 +47,7 @@ func (r *reaper) run(ctx context.Context, started func()) {
 		select {
 		case <-ctx.Done():
 			r.close()
-			<-ended
+			r.logger.Debug("the reaper has ended", zap.Error(<-ended))
 		case err := <-ended:
 			r.close()
 			r.logger.Warn("the reaper ended and is started again", zap.Error(err))

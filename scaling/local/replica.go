@@ -67,8 +67,11 @@ func (r *replica) run(ctx context.Context) {
 			return
 		}
 		pause := r.service.rest(r, end)
-		r.service.logger().Warn("process ended by itself or could not be started",
-			zap.Error(end.failure), zap.Duration("pause", pause), zap.Bool("final", end.final))
+		if logger := r.service.logger(); end.final {
+			logger.Warn("process cannot be started; the next request tries again", zap.Error(end.failure))
+		} else {
+			logger.Warn("process ended by itself and is started again", zap.Error(end.failure), zap.Duration("pause", pause))
+		}
 		r.pause(ctx, pause)
 		if ctx.Err() != nil {
 			return
@@ -143,13 +146,13 @@ func (r *replica) prove(ctx context.Context, p *process, port int) bool {
 		}
 		return err
 	}
-	proven := make(chan error, 1)
+	proven := make(chan bool, 1)
 	go func() {
-		proven <- probe.Until(ctx, attempt, probe.Backoff{First: probeLeast, Max: probeMost, Share: probeShare})
+		proven <- probe.Until(ctx, attempt, probe.Backoff{First: probeLeast, Max: probeMost, Share: probeShare}) == nil
 	}()
 	select {
-	case err := <-proven:
-		return err == nil
+	case ok := <-proven:
+		return ok
 	case <-p.exited:
 		cancel()
 		<-proven

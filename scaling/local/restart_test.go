@@ -9,9 +9,9 @@ import (
 
 func TestPausesBeforeRestartsDoubleUpToHalfAMinute(t *testing.T) {
 	var r restarts
-	for n, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
-		if pause, _ := r.next(ending{}); pause != want*time.Millisecond {
-			t.Errorf("restart %d: pause %v, want %v ms", n+1, pause, want)
+	for n, ms := range []int{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
+		if pause, _ := r.next(ending{}); pause != time.Duration(ms)*time.Millisecond {
+			t.Errorf("restart %d: pause %v, want %d ms", n+1, pause, ms)
 		}
 	}
 	r = 1_000_000

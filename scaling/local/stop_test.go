@@ -130,7 +130,7 @@ func TestRunEndsEverythingAndReturns(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- backend.Run(ctx) }()
 	awaitReady(t, backend, definitions[0], 2)
-	awaitFailure(t, backend, definitions[2])
+	_ = awaitFailure(t, backend, definitions[2])
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Run returned %v", err)

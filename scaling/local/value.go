@@ -3,9 +3,11 @@ package local
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -39,6 +41,10 @@ func (v value) fail(format string, args ...any) {
 	v.source.fail(v.line, text)
 }
 
+func (v value) isMapping() bool { return v.node != nil && v.node.Kind == yaml.MappingNode }
+func (v value) isList() bool    { return v.node != nil && v.node.Kind == yaml.SequenceNode }
+func (v value) isScalar() bool  { return v.node != nil && v.node.Kind == yaml.ScalarNode }
+
 // set reports whether there is a value, and not just its field's name.
 func (v value) set() bool { return v.node != nil && v.node.ShortTag() != "!!null" }
 
@@ -62,7 +68,7 @@ func (v value) entries(each func(name string, entry value)) {
 	if !v.set() {
 		return
 	}
-	if v.node.Kind != yaml.MappingNode {
+	if !v.isMapping() {
 		v.fail("this must be a mapping of names to values, not %s", v.kind())
 		return
 	}
@@ -81,24 +87,30 @@ func (v value) entries(each func(name string, entry value)) {
 			continue
 		}
 		seen[key.Value] = key.Line
-		if entry.node.Kind != yaml.ScalarNode {
+		if !entry.isScalar() {
 			entry.line = key.Line // A block begins a line after its name.
 		}
 		each(key.Value, entry)
 	}
 }
 
-// list calls each for every element of a list.
-func (v value) list(each func(index int, element value)) {
+// list calls each for every element of a list. An empty element is a mistake: a list of hosts with nothing but that would
+// be no condition.
+func (v value) list(each func(element value)) {
 	if !v.set() {
 		return
 	}
-	if v.node.Kind != yaml.SequenceNode {
+	if !v.isList() {
 		v.fail("this must be a list, not %s", v.kind())
 		return
 	}
 	for i, node := range v.node.Content {
-		each(i, newValue(v.source, node, fmt.Sprintf("%s[%d]", v.path, i)))
+		element := newValue(v.source, node, fmt.Sprintf("%s[%d]", v.path, i))
+		if !element.set() {
+			element.fail("there is nothing here")
+			continue
+		}
+		each(element)
 	}
 }
 
@@ -107,7 +119,7 @@ func (v value) text(to *string) bool {
 	switch {
 	case !v.set():
 		return false
-	case v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!str":
+	case !v.isScalar() || v.node.ShortTag() != "!!str":
 		v.fail("this must be a text, not %s", v.kind())
 		return false
 	}
@@ -119,7 +131,7 @@ func (v value) text(to *string) bool {
 func (v value) words(to *string) {
 	switch {
 	case !v.set():
-	case v.node.Kind != yaml.ScalarNode:
+	case !v.isScalar():
 		v.fail("this must be a text, not %s", v.kind())
 	case strings.ContainsRune(v.node.Value, 0):
 		v.fail("this must not contain a zero byte")
@@ -153,4 +165,66 @@ func (v value) kind() string {
 	case yaml.DocumentNode, yaml.AliasNode:
 	}
 	return "nothing"
+}
+
+// The functions below make what takes the value of one field. Each leaves the default where the value is null or a
+// mistake.
+
+func mapping(known fields) func(value) { return func(v value) { v.mapping(known) } }
+
+func boolean(to *bool) func(value) {
+	return func(v value) {
+		switch {
+		case !v.set():
+		case v.node.ShortTag() != "!!bool" || v.node.Decode(to) != nil:
+			v.fail("this must be true or false, not %s", v.kind())
+		}
+	}
+}
+
+// number takes a whole number that is not negative and at most most.
+func number(to *int, most int) func(value) {
+	return func(v value) {
+		var n int
+		switch {
+		case !v.set():
+		case !v.isScalar() || v.node.ShortTag() != "!!int":
+			v.fail("this must be a whole number, not %s", v.kind())
+		case v.node.Decode(&n) != nil || n > most:
+			v.fail("%s is too large; the most is %d", v.node.Value, most)
+		case n < 0:
+			v.fail("%d is negative", n)
+		default:
+			*to = n
+		}
+	}
+}
+
+func replicas(to *int32) func(value) {
+	return func(v value) {
+		n := int(*to)
+		number(&n, math.MaxInt32)(v)
+		*to = int32(n)
+	}
+}
+
+func duration(to *time.Duration) func(value) {
+	return func(v value) {
+		if !v.set() {
+			return
+		}
+		if !v.isScalar() {
+			v.fail("this must be a duration, such as 30s or 5m, not %s", v.kind())
+			return
+		}
+		d, err := time.ParseDuration(v.node.Value)
+		switch {
+		case err != nil:
+			v.fail("%q is not a duration; use a number and a unit, such as 30s or 5m", v.node.Value)
+		case d < 0:
+			v.fail("%s is negative", v.node.Value)
+		default:
+			*to = d
+		}
+	}
 }

@@ -114,7 +114,9 @@ func TestHTTPReadsABigAnswerInPart(t *testing.T) {
 func TestHTTPFailsWhereTheBodyHangs(t *testing.T) {
 	address := serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "5")
-		w.(http.Flusher).Flush()
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
 		<-r.Context().Done()
 	})
 	if err := (&Check{Kind: HTTP, Address: address, Timeout: 50 * time.Millisecond}).Attempt(t.Context()); err == nil {

@@ -12,10 +12,9 @@ var errNotYet = errors.New("not yet")
 
 func TestPausesDoubleUpToMax(t *testing.T) {
 	backoff := Backoff{First: 5 * time.Millisecond, Max: 100 * time.Millisecond}
-	want := []time.Duration{5, 10, 20, 40, 80, 100, 100}
-	for n, ms := range want {
-		if got := backoff.pause(n, time.Hour); got != ms*time.Millisecond {
-			t.Errorf("pause after attempt %d: got %v, want %v ms", n, got, ms)
+	for n, ms := range []int{5, 10, 20, 40, 80, 100, 100} {
+		if got, want := backoff.pause(n, time.Hour), time.Duration(ms)*time.Millisecond; got != want {
+			t.Errorf("pause after attempt %d: got %v, want %v", n, got, want)
 		}
 	}
 	if got := backoff.pause(1_000_000, time.Hour); got != backoff.Max {
