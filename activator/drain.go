@@ -40,6 +40,9 @@ func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.Ca
 	for _, l := range listeners {
 		l.stop()
 	}
+	for _, l := range listeners {
+		<-l.ended
+	}
 	_ = http2.Shutdown(context.Background()) // waits for none: it has never accepted any
 	if s.finish(s.config.DrainTimeout, s.hurry) {
 		return nil

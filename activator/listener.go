@@ -33,19 +33,24 @@ type listener struct {
 	net.Listener
 	tls         *tls.Config // or nil
 	connections *connections
-	closing     chan struct{}
+	closing     chan struct{} // closed when it is to be closed
+	ended       chan struct{} // closed when nothing is accepted any more
 	once        sync.Once
+}
+
+func newListener(l net.Listener, connections *connections) *listener {
+	return &listener{
+		Listener: l, connections: connections, closing: make(chan struct{}), ended: make(chan struct{}),
+	}
 }
 
 // Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
 	for pause := scarceFirst; ; {
-		if !l.connections.awaitRoom(l.closing) && l.stopped() {
-			return nil, errClosing
-		}
 		c, err := l.Listener.Accept()
 		switch {
 		case err == nil:
+			l.connections.awaitRoom(l.closing)
 			conn := l.connections.add(c)
 			if l.tls != nil {
 				return tls.Server(conn, l.tls), nil
@@ -140,24 +145,24 @@ func (cs *connections) changed(c net.Conn, state http.ConnState) {
 	}
 }
 
-// awaitRoom waits until one more connection may be accepted. Where there is none left, those that have been idle for
-// longest make room. It returns false when closing is closed first.
-func (cs *connections) awaitRoom(closing <-chan struct{}) bool {
+// awaitRoom waits until there may be one more connection. Where there is no room, those that have been idle for longest
+// make it. It ends when closing is closed: then whatever was accepted is served.
+func (cs *connections) awaitRoom(closing <-chan struct{}) {
 	if cs.len() < cs.most {
-		return true
+		return
 	}
 	cs.waiting.Add(1)
 	defer cs.waiting.Add(-1)
 	for {
 		cs.retire(1 + cs.most/100)
 		if cs.len() < cs.most {
-			cs.tell() // for the next listener
-			return true
+			cs.tell() // for another listener
+			return
 		}
 		select {
 		case <-cs.room:
 		case <-closing:
-			return false
+			return
 		}
 	}
 }

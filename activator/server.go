@@ -194,7 +194,7 @@ func (s *Server) listen(ctx context.Context) (listeners []*listener, err error) 
 		}
 	}()
 	for _, config := range s.config.Listeners {
-		l := &listener{Listener: config.Listener, connections: s.connections, closing: make(chan struct{})}
+		l := newListener(config.Listener, s.connections)
 		if l.Listener == nil {
 			if l.Listener, err = new(net.ListenConfig).Listen(ctx, "tcp", config.Address); err != nil {
 				return listeners, fmt.Errorf("listen on %s: %w", config.Address, err)
@@ -251,6 +251,7 @@ func (s *Server) newServer(base context.Context) *http.Server {
 }
 
 func (s *Server) serve(server *http.Server, l *listener) error {
+	defer close(l.ended)
 	s.config.Logger.Info("listening", zap.Stringer("address", l.Addr()), zap.Bool("tls", l.tls != nil))
 	if err := server.Serve(l); !errors.Is(err, errClosing) && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("accept on %s: %w", l.Addr(), err)

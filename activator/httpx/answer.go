@@ -149,11 +149,12 @@ func (x *exchange) copyBody(resp *http.Response) error {
 	for {
 		n, err := resp.Body.Read(buf[:])
 		if n > 0 {
-			if _, err := x.w.Write(buf[:n]); err != nil {
-				return &clientError{err}
+			if _, writeErr := x.w.Write(buf[:n]); writeErr != nil {
+				return &clientError{writeErr}
 			}
 			left -= int64(n)
-			if left != 0 && n < len(buf) {
+			// With the last byte HTTP/1.1 says that it is the last; on HTTP/2 the end may come later.
+			if n < len(buf) && err == nil && (left != 0 || resp.ProtoMajor == 2) {
 				if err := control.Flush(); err != nil {
 					return &clientError{err}
 				}

@@ -42,6 +42,7 @@ func (b *requestBody) unread() bool { return b.present && !b.complete.Load() }
 // bodyReader reads a body for one attempt to send it. Whoever still has it after that attempt reads nothing.
 type bodyReader struct {
 	body *requestBody
+	sent func()        // called at the end of the body, or nil
 	done chan struct{} // closed when it is closed and no Read is under way
 
 	mu      sync.Mutex // guards the following
@@ -77,6 +78,9 @@ func (r *bodyReader) Read(p []byte) (n int, err error) {
 	switch {
 	case err == io.EOF:
 		b.complete.Store(true)
+		if r.sent != nil {
+			r.sent()
+		}
 	case err != nil && !r.closed:
 		b.failure = err
 		b.broken.Store(true)

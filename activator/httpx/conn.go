@@ -119,8 +119,12 @@ func (c *Conn) CloseWrite() error {
 	return c.tcp.CloseWrite()
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. Where bytes of the client were not read, such as behind a request that net/http has refused by
+// itself, the connection lingers, lest a reset overtakes the answer.
 func (c *Conn) Close() error {
+	if c.tcp != nil && c.ending.Load() == endingNot && unread(c.tcp) {
+		c.ending.CompareAndSwap(endingNot, endingAnswer)
+	}
 	if c.ending.Load() == endingAnswer {
 		c.lingers.Do(func() { go c.linger() })
 		return nil

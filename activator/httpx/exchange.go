@@ -72,7 +72,7 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request, now time.Time) 
 	x.service, x.granted, x.retried, x.wait = nil, false, false, 0
 	x.status, x.partial, x.hijacked = 0, false, false
 	x.continued, x.final = false, false
-	x.interruption.cause, x.interruption.stopping, x.interruption.writing = causeNone, false, false
+	x.interruption.reset()
 	if x.body.present && r.ProtoMajor == 1 {
 		// Both directions flow at once; and what is not read of a request is our business, in end.
 		_ = http.NewResponseController(w).EnableFullDuplex()
@@ -230,21 +230,21 @@ func (x *exchange) bodyFailed() {
 	x.refuse(problemBody())
 }
 
-// end is the last thing that is done for every request.
+// end is the last thing that is done for every request. It panics with http.ErrAbortHandler where the client must see that
+// its answer is not complete, or does not see anything any more.
 func (x *exchange) end() {
 	x.endLease(nil) // still there only after a panic
 	quiet := x.interruption.end()
-	unread := x.body.unread()
+	abort := x.partial || x.status == statusLeft
 	if x.client != nil && x.r.ProtoMajor == 1 && !x.hijacked {
 		switch {
-		case x.partial, x.status == statusLeft:
+		case abort:
 			x.client.abort()
-		case unread:
+		case x.body.unread():
 			x.client.lastAnswer()
 		}
 	}
 	x.count()
-	abort := x.partial || x.status == statusLeft || unread && x.client == nil && !x.hijacked && x.r.ProtoMajor == 1
 	x.w, x.r, x.client = nil, nil, nil
 	if quiet {
 		x.handler.exchanges.Put(x)

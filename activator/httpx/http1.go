@@ -2,6 +2,7 @@ package httpx
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -117,9 +118,13 @@ func (c *http1Conn) roundTrip(x *exchange) (*http.Response, error) {
 		}
 		x.firstByte()
 		patience = 0
+		options := connectionOptions(c.r)
 		resp, err := http.ReadResponse(c.r, x.r)
 		if err != nil {
 			return nil, err
+		}
+		if options != "" {
+			resp.Header["Connection"] = []string{options}
 		}
 		switch code := resp.StatusCode; {
 		case code < 100:
@@ -136,6 +141,24 @@ func (c *http1Conn) roundTrip(x *exchange) (*http.Response, error) {
 			x.inform(code, resp.Header)
 		}
 	}
+}
+
+// connectionOptions returns the Connection field of the header in the buffer, if it names fields of this connection alone:
+// ReadResponse takes it away where it says "close" too. A header that has not arrived in one piece is not searched.
+func connectionOptions(r *bufio.Reader) string {
+	buffered, _ := r.Peek(r.Buffered()) // they are there
+	for line := range bytes.Lines(buffered) {
+		name, value, isField := bytes.Cut(line, []byte(":"))
+		switch {
+		case len(bytes.TrimSpace(line)) == 0:
+			return ""
+		case isField && len(name) == len("Connection") && bytes.EqualFold(name, []byte("Connection")):
+			if value = bytes.TrimSpace(value); bytes.IndexByte(value, ',') >= 0 {
+				return string(value)
+			}
+		}
+	}
+	return ""
 }
 
 // awaitByte waits for the first byte of a header. Where it takes longer than patience, which is not 0, the request's body

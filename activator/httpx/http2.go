@@ -153,6 +153,7 @@ func (s *http2Stream) request(ctx context.Context, x *exchange) *http.Request {
 	out.Body, out.GetBody = nil, nil
 	if x.body.present {
 		s.body = x.body.reader()
+		s.body.sent = x.interruption.sent
 		out.Body = s.body
 	} else {
 		out.ContentLength, out.Trailer = 0, nil

@@ -36,12 +36,18 @@ type interruption struct {
 	up       upstream    // where the request is, or nil
 	stopping bool        // the rest of the request is not read: its context ends for that, not because the client left
 	writing  bool        // the answer's header is on its way
+	switched bool        // the connection is an upgraded one
 	stop     func() bool // ends waiting for the request's context
 	header   *time.Timer // these three, or nil
 	idle     *time.Timer
 	total    *time.Timer
 
 	last atomic.Int64 // when a byte came or went, in Unix nanoseconds; kept only if there is a bound
+}
+
+// reset makes it ready for another request.
+func (i *interruption) reset() {
+	i.cause, i.stopping, i.writing, i.switched = causeNone, false, false, false
 }
 
 // begin starts the bounds on an exchange that was given an endpoint, and to wait for its client to leave.
@@ -115,10 +121,23 @@ func (i *interruption) answering() cause {
 	return i.cause
 }
 
-// stopReading ends reading the request's body, wherever that is going on.
+// switching notes that the answer has come and is an upgrade, and returns the cause as answering does.
+func (i *interruption) switching() cause {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.writing, i.switched = true, true
+	return i.cause
+}
+
+// stopReading ends reading the request's body, wherever that is going on. On HTTP/1.1 it is also the end of the
+// connection: net/http takes any error in reading for the client's departure.
 func (i *interruption) stopReading() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.stopReadingLocked()
+}
+
+func (i *interruption) stopReadingLocked() {
 	i.stopping = true
 	if i.x.client != nil && i.x.r.ProtoMajor == 1 {
 		i.x.client.lastAnswer()
@@ -178,10 +197,14 @@ func (i *interruption) interruptLocked(c cause) {
 	if i.up != nil {
 		i.up.interrupt()
 	}
-	control := http.NewResponseController(i.x.w)
-	_ = control.SetReadDeadline(longAgo()) // somebody may be reading the request's body
-	if i.writing {
-		_ = control.SetWriteDeadline(longAgo()) // or be writing to a client that does not read
+	if i.x.body.unread() {
+		i.stopReadingLocked()
+	}
+	if i.writing { // perhaps to a client that does not read
+		_ = http.NewResponseController(i.x.w).SetWriteDeadline(longAgo())
+	}
+	if i.switched {
+		_ = http.NewResponseController(i.x.w).SetReadDeadline(longAgo())
 	}
 }
 

@@ -179,6 +179,9 @@ func (x *exchange) refuse(p problem) {
 		log.Write(zap.String("problem", p.name), zap.Int("status", p.status), zap.String("host", x.r.Host))
 	}
 	h := x.w.Header()
+	if p.status == http.StatusMethodNotAllowed {
+		h.Set("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, TRACE") // RFC 9110 section 15.5.6 wants some
+	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
 	}

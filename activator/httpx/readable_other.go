@@ -14,3 +14,6 @@ func (*peeker) readable() bool { return false }
 
 // await does not wait.
 func (*peeker) await() error { return nil }
+
+// unread reports false: it cannot be known here.
+func unread(*net.TCPConn) bool { return false }

@@ -65,3 +65,17 @@ func look(fd uintptr) error {
 	_, _, err := unix.Recvfrom(int(fd), buf[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	return err
 }
+
+// unread reports whether there are bytes that nobody has read.
+func unread(c *net.TCPConn) (some bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) { // fails if c is closed
+		var buf [1]byte
+		n, _, err := unix.Recvfrom(int(fd), buf[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		some = err == nil && n > 0
+	})
+	return some
+}

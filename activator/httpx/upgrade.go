@@ -19,7 +19,7 @@ func (x *exchange) switchProtocols(up upstream, resp *http.Response) {
 	c, ok := up.(*http1Conn)
 	protocol := strings.Join(resp.Header["Upgrade"], ", ")
 	hijacker, can := x.w.(http.Hijacker)
-	if !ok || !can || !offers(x.request.upgrade, protocol) || x.interruption.answering() != causeNone {
+	if !ok || !can || !offers(x.request.upgrade, protocol) || x.interruption.switching() != causeNone {
 		up.end(x, false)
 		x.endLease(nil)
 		x.lost(errUnasked)
