@@ -114,22 +114,15 @@ func (t *target) handle(m mail) {
 	}
 }
 
-// exchange takes services in place of those before. A fence that was raised for another target, by us or for us, does not
-// go with a service that changes hands.
+// exchange takes services in place of those before. The fence does not go with a service that leaves.
 func (t *target) exchange(services []*Service) {
 	before := t.known()
 	t.services.Store(&services)
-	draining := t.life.state == StateDraining
-	has := func(in []*Service, key Key) bool {
-		return slices.ContainsFunc(in, func(s *Service) bool { return s.Key == key })
+	if t.life.state != StateDraining {
+		return
 	}
 	for _, s := range before {
-		if draining && !has(services, s.Key) {
-			t.handler.gates.Lift(s.Key)
-		}
-	}
-	for _, s := range services {
-		if !draining && !has(before, s.Key) {
+		if !slices.ContainsFunc(services, func(kept *Service) bool { return kept.Key == s.Key }) {
 			t.handler.gates.Lift(s.Key)
 		}
 	}

@@ -172,11 +172,17 @@ func (g *Gate) publish(view *scaling.View) {
 	after.run(g)
 }
 
+// adopt takes a new description. Another target has other endpoints, and its own fence.
 func (g *Gate) adopt(s *scaling.Service) {
-	g.service.Store(s)
+	var after aftermath
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	if before := g.service.Swap(s); before != nil && before.Target != s.Target {
+		g.view, g.fenced = &g.gates.noView, false
+		after.closing = g.set.Update(nil, time.Now())
+	}
 	g.removed = false
+	g.mu.Unlock()
+	after.run(g)
 }
 
 // remove refuses all who wait and all who come, and reports whether any request is still in flight.

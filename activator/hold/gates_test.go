@@ -187,6 +187,22 @@ func TestAdoptKeepsWhoWaits(t *testing.T) {
 	}
 }
 
+// A fence and endpoints belong to the target: whoever holds them up does not know the service any more.
+func TestAServiceThatMovesToAnotherTargetLeavesFenceAndEndpointsBehind(t *testing.T) {
+	p := newProxy(t)
+	p.ready(endpoint("a", 0))
+	p.gates.Fence(shop())
+	r := p.arrive("r")
+	p.adopt(func(s *scaling.Service) { s.Target.Name = "another" })
+	if r.has() || r.refused() != nil {
+		t.Error("a request that waited was granted the old target's endpoint, or refused")
+	}
+	p.ready(endpoint("b", 0))
+	if !r.has() || r.lease.Endpoint.ID != "b" {
+		t.Error("a request that waited was not granted the new target's endpoint")
+	}
+}
+
 func TestDrainRefusesWhatWouldHaveToWait(t *testing.T) {
 	p := newProxy(t)
 	p.ready(endpoint("a", 1))

@@ -98,10 +98,11 @@ func (p *platform) Scale(ctx context.Context, service *scaling.Service, replicas
 		f, p.faults = p.faults[0], p.faults[1:]
 	}
 	p.mu.Unlock()
-	if !p.knows(service.Key) {
-		return p.Fake.Scale(ctx, service, replicas)
+	member := p.member(service)
+	if member == nil {
+		return &scaling.Failure{Reason: scaling.ReasonTargetMissing}
 	}
-	spec := p.Snapshot(service.Key).Spec
+	spec := p.Snapshot(member.Key).Spec
 	sleep := replicas == service.Replicas.Min && replicas < spec
 	p.w.note("write %s %d over %d: %+v", service.Target.Name, replicas, spec, f)
 	if sleep {
@@ -122,10 +123,29 @@ func (p *platform) write(ctx context.Context, service *scaling.Service, replicas
 	if f.before != nil {
 		return f.before
 	}
-	if err := p.Fake.Scale(ctx, service, replicas); err != nil {
+	member := p.member(service)
+	if member == nil {
+		return &scaling.Failure{Reason: scaling.ReasonTargetMissing}
+	}
+	if err := p.Fake.Scale(ctx, member, replicas); err != nil {
 		return err
 	}
 	return f.after
+}
+
+// member returns service as a service that its target has now: the Fake finds targets by their services, and this one may
+// have moved to another.
+func (p *platform) member(service *scaling.Service) *scaling.Service {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, key := range keys() {
+		if s := p.services[key]; s != nil && s.Target == service.Target {
+			found := *service
+			found.Key = key
+			return &found
+		}
+	}
+	return nil
 }
 
 // known returns the identities that the watch has shown of a target.
@@ -206,10 +226,7 @@ func (p *platform) Watch(ctx context.Context, sink func(*scaling.Endpoints)) err
 
 func (p *platform) deliver(snapshot *scaling.Endpoints, sink func(*scaling.Endpoints)) {
 	p.mu.Lock()
-	known := p.services[snapshot.Service] != nil
-	if known {
-		p.shown[snapshot.Service] = snapshot
-	}
+	p.shown[snapshot.Service] = snapshot
 	p.mu.Unlock()
 	p.w.note("snapshot %s", describeSnapshot(snapshot))
 	sink(snapshot)

@@ -178,7 +178,7 @@ func (w *world) configure() {
 // describe makes up a service.
 func (w *world) describe(key scaling.Key) *scaling.Service {
 	s := &scaling.Service{Key: key, Target: scaling.Target{Namespace: "web", Kind: "Fake", Name: "one"}}
-	if key.Name == "other" != w.chance(0.05) {
+	if key.Name == "other" != w.chance(0.3) {
 		s.Target.Name = "two"
 	}
 	s.Idle = scaling.Idle{After: time.Duration(1+w.rng.IntN(10)) * time.Second, Initial: true}
