@@ -29,8 +29,8 @@ const statusLeft = 499
 type exchange struct {
 	hold.Waiter
 	handler *Handler
-	told    chan grant    // how a wait ended
-	left    chan struct{} // the client's departure while it waited
+	told    chan struct{} // the gate has decided: lease or refusal is set
+	left    chan struct{} // the client has left while it waited
 
 	w       http.ResponseWriter
 	r       *http.Request
@@ -40,8 +40,9 @@ type exchange struct {
 	request request
 	body    requestBody
 
-	lease    balance.Lease // the zero Lease: none
-	granted  bool          // there is a lease
+	lease    balance.Lease // its Endpoint is nil where there is none
+	refusal  hold.Refusal  // where the gate has refused
+	refused  bool
 	retried  bool          // it was sent once already
 	wait     time.Duration // how long it was held; zero: it was not
 	status   int           // of the answer; 0: none was begun
@@ -56,7 +57,7 @@ type exchange struct {
 }
 
 func newExchange(h *Handler) *exchange {
-	x := &exchange{handler: h, told: make(chan grant, 1), left: make(chan struct{}, 1)}
+	x := &exchange{handler: h, told: make(chan struct{}, 1), left: make(chan struct{}, 1)}
 	x.Grantee = x
 	x.body.x = x
 	x.interruption.x = x
@@ -69,7 +70,7 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request, now time.Time) 
 	x.client, _ = r.Context().Value(connKey{}).(*Conn)
 	x.body.begin(r)
 	x.request.target = target(r)
-	x.service, x.granted, x.retried, x.wait = nil, false, false, 0
+	x.service, x.retried, x.wait = nil, false, 0
 	x.status, x.partial, x.hijacked = 0, false, false
 	x.continued, x.final = false, false
 	x.interruption.reset()
@@ -79,47 +80,64 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request, now time.Time) 
 	}
 }
 
-// run carries the request, or answers it with a problem.
+// run carries the request, or answers it with a problem. Held requests wait beneath it, thousands at once, on stacks that
+// double when they are full: what need not be in the frames between here and await is not.
 func (x *exchange) run() {
+	outcome, going := x.enter()
+	for going {
+		switch outcome {
+		case hold.Held:
+			outcome, going = x.hold()
+		case hold.Leased:
+			outcome, going = x.carry()
+		case hold.Refused:
+			x.refuseAtGate()
+			going = false
+		}
+	}
+}
+
+// enter finds the service and asks at its gate. It reports false if the request is answered already.
+func (x *exchange) enter() (outcome hold.Outcome, going bool) {
 	if x.r.Method == http.MethodConnect {
 		x.refuse(problemConnect())
-		return
+		return 0, false
 	}
 	path, wellFormed := pathOf(x.request.target)
 	if !wellFormed {
 		x.refuse(problemTarget())
-		return
+		return 0, false
 	}
 	service, found := x.handler.table.Load().Match(x.r.Host, path, x.r.Header)
 	if !found {
 		x.refuse(problemUnrouted())
-		return
+		return 0, false
 	}
 	x.service = service
 	if passedBefore(x.r.Header, service.passed) {
 		x.refuse(problemLoop())
-		return
+		return 0, false
 	}
 	x.rewrite()
 	x.Fresh = x.body.present || !isIdempotent(x.r.Method)
 	x.Cost = x.cost()
-	outcome, lease, refusal := service.Gate.Acquire(&x.Waiter, x.arrived)
-	for again := true; again; {
-		if outcome == hold.Held {
-			lease, refusal, outcome = x.hold()
-		}
-		switch outcome {
-		case hold.Leased:
-			x.lease, x.granted = lease, true
-			outcome, lease, refusal, again = x.carry()
-		case hold.Refused:
-			x.refuse(problemOf(refusal))
-			again = false
-		case hold.Held: // hold has answered, or there is nobody to answer
-			again = false
-		}
-	}
+	return x.given(service.Gate.Acquire(&x.Waiter, x.arrived)), true
 }
+
+// given keeps what the gate has decided at once. Where it has not (Held), the decision may already be coming from another
+// goroutine.
+func (x *exchange) given(outcome hold.Outcome, lease balance.Lease, refusal hold.Refusal) hold.Outcome {
+	switch outcome {
+	case hold.Leased:
+		x.lease = lease
+	case hold.Refused:
+		x.refusal = refusal
+	case hold.Held:
+	}
+	return outcome
+}
+
+func (x *exchange) refuseAtGate() { x.refuse(problemOf(x.refusal)) }
 
 // cost estimates the memory that the request keeps while it is held.
 func (x *exchange) cost() int64 {
@@ -137,8 +155,8 @@ func (x *exchange) cost() int64 {
 }
 
 // carry sends the request to the endpoint of the lease and passes its answer on. Where the endpoint could not be reached
-// it reports that the request needs another one (again); the other results are then the gate's.
-func (x *exchange) carry() (outcome hold.Outcome, lease balance.Lease, refusal hold.Refusal, again bool) {
+// it reports that the request goes on (going), and what the gate has given it instead.
+func (x *exchange) carry() (outcome hold.Outcome, going bool) {
 	x.interruption.begin()
 	up, err := x.connect()
 	if err != nil {
@@ -160,41 +178,38 @@ func (x *exchange) carry() (outcome hold.Outcome, lease balance.Lease, refusal h
 		}
 		x.endLease(nil)
 		x.lost(err)
-		return 0, lease, refusal, false
+		return 0, false
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		x.switchProtocols(up, resp)
-		return 0, lease, refusal, false
+		return 0, false
 	}
 	whole := x.answer(resp)
 	x.endLease(up.end(x, whole))
-	return 0, lease, refusal, false
+	return 0, false
 }
 
-// unreachable gives the lease back after its endpoint could not be connected to.
-func (x *exchange) unreachable(err error) (outcome hold.Outcome, lease balance.Lease, refusal hold.Refusal, again bool) {
+// unreachable gives the lease back after its endpoint could not be connected to. The results are carry's.
+func (x *exchange) unreachable(err error) (outcome hold.Outcome, going bool) {
 	if x.interruption.why() != causeNone {
 		x.endLease(nil)
 		x.lost(err)
-		return 0, lease, refusal, false
+		return 0, false
 	}
 	x.interruption.end()
-	x.granted = false
 	reason := reasonOf(err)
 	x.service.Metrics.DialFailure(reason)
-	gate, now := x.service.Gate, time.Now()
+	gate, lease, now := x.service.Gate, x.lease, time.Now()
+	x.lease = balance.Lease{}
 	if reason == metrics.DialDescriptors {
-		outcome, lease, refusal = gate.DialStarved(&x.lease, &x.Waiter, now)
-	} else {
-		outcome, lease, refusal = gate.DialFailed(&x.lease, &x.Waiter, now)
+		return x.given(gate.DialStarved(&lease, &x.Waiter, now)), true
 	}
-	return outcome, lease, refusal, true
+	return x.given(gate.DialFailed(&lease, &x.Waiter, now)), true
 }
 
 // endLease ends the lease, with a connection for the gate to keep or nil.
 func (x *exchange) endLease(c balance.Conn) {
-	if x.granted {
-		x.granted = false
+	if x.lease.Endpoint != nil {
 		x.service.Gate.Release(&x.lease, c, time.Now())
 	}
 }

@@ -13,68 +13,60 @@ const maxHeldStreams = 500
 
 var _ hold.Grantee = (*exchange)(nil)
 
-// grant is how a wait ended.
-type grant struct {
-	lease   balance.Lease
-	refusal hold.Refusal
-	refused bool
+// Granted implements hold.Grantee.
+func (x *exchange) Granted(l balance.Lease) {
+	x.lease, x.refused = l, false
+	x.told <- struct{}{}
 }
 
-// Granted implements hold.Grantee.
-func (x *exchange) Granted(l balance.Lease) { x.told <- grant{lease: l} }
-
 // Refused implements hold.Grantee.
-func (x *exchange) Refused(r hold.Refusal) { x.told <- grant{refusal: r, refused: true} }
+func (x *exchange) Refused(r hold.Refusal) {
+	x.refusal, x.refused = r, true
+	x.told <- struct{}{}
+}
 
-// hold waits for the gate. The outcome is Held where the request will not be carried, and was answered here or has nobody
-// who wants an answer.
-func (x *exchange) hold() (balance.Lease, hold.Refusal, hold.Outcome) {
-	began := time.Now()
-	g, ended := x.await(began)
-	x.wait += max(1, time.Since(began))
+// hold waits for the gate. The request does not go on where its client has left or it was answered here.
+func (x *exchange) hold() (outcome hold.Outcome, going bool) {
+	ended := x.await()
 	switch {
-	case ended == holdGranted && g.refused:
-		x.holdEnded(outcomeOf(g.refusal.Cause))
-		return balance.Lease{}, g.refusal, hold.Refused
-	case ended == holdGranted:
-		x.holdEnded(metrics.HoldGranted)
-		return g.lease, hold.Refusal{}, hold.Leased
+	case ended != holdTold:
+		x.holdOver(ended)
+		return hold.Held, false
+	case x.refused:
+		x.holdEnded(outcomeOf(x.refusal.Cause))
+		return hold.Refused, true
 	}
-	x.holdOver(ended)
-	return balance.Lease{}, hold.Refusal{}, hold.Held
+	x.holdEnded(metrics.HoldGranted)
+	return hold.Leased, true
 }
 
 // holdEnd is how await ended.
 type holdEnd uint8
 
 const (
-	holdGranted holdEnd = iota // or refused: the gate has told
+	holdTold holdEnd = iota // the gate has decided
 	holdLeft
 	holdTimeout
 	holdCrowded // too many requests of one connection are held
 )
 
-// await waits until the gate tells, the client leaves or the time is over. It is where held requests spend their time, on
-// as small a stack as can be.
-func (x *exchange) await(now time.Time) (grant, holdEnd) {
-	if c := x.client; c != nil && x.r.ProtoMajor == 2 {
-		defer c.held.Add(-1)
-		if c.held.Add(1) > maxHeldStreams {
-			return x.leave(holdCrowded)
-		}
-	} else if c != nil && c.tcp != nil {
-		id := x.handler.departures.watch(c.tcp, x.left)
-		defer x.forget(c, id)
+// await waits until the gate tells, the client leaves or the time is over. It is where held requests spend their time.
+func (x *exchange) await() holdEnd {
+	began := time.Now()
+	crowded, watch := x.beginHold()
+	defer x.endHold(began, watch)
+	if crowded {
+		return x.leave(holdCrowded)
 	}
 	var timeout <-chan time.Time
 	if bound := x.service.description.Hold.Timeout; bound > 0 {
-		timer := time.NewTimer(bound - now.Sub(x.arrived))
+		timer := time.NewTimer(bound - began.Sub(x.arrived))
 		defer timer.Stop()
 		timeout = timer.C
 	}
 	select {
-	case g := <-x.told:
-		return g, holdGranted
+	case <-x.told:
+		return holdTold
 	case <-x.left:
 		return x.leave(holdLeft)
 	case <-x.r.Context().Done():
@@ -84,20 +76,40 @@ func (x *exchange) await(now time.Time) (grant, holdEnd) {
 	}
 }
 
-// leave takes the request out of the queue; or, if the gate was faster, accepts what it has told.
-func (x *exchange) leave(why holdEnd) (grant, holdEnd) {
-	if x.service.Gate.Leave(&x.Waiter) {
-		return grant{}, why
+// beginHold counts the request among those of its connection that are held, or has its client watched (watch is not 0).
+func (x *exchange) beginHold() (crowded bool, watch uint64) {
+	switch c := x.client; {
+	case c == nil:
+		return false, 0
+	case x.r.ProtoMajor == 2:
+		return c.held.Add(1) > maxHeldStreams, 0
+	case c.tcp != nil:
+		return false, x.handler.departures.watch(c.tcp, x.left)
 	}
-	return <-x.told, holdGranted
+	return false, 0
 }
 
-func (x *exchange) forget(c *Conn, id uint64) {
-	x.handler.departures.forget(c.tcp, id)
-	select {
-	case <-x.left:
-	default:
+func (x *exchange) endHold(began time.Time, watch uint64) {
+	x.wait += max(1, time.Since(began))
+	switch c := x.client; {
+	case c != nil && x.r.ProtoMajor == 2:
+		c.held.Add(-1)
+	case watch != 0:
+		x.handler.departures.forget(c.tcp, watch)
+		select {
+		case <-x.left:
+		default:
+		}
 	}
+}
+
+// leave takes the request out of the queue; or, if the gate was faster, waits to be told what it has decided.
+func (x *exchange) leave(why holdEnd) holdEnd {
+	if x.service.Gate.Leave(&x.Waiter) {
+		return why
+	}
+	<-x.told
+	return holdTold
 }
 
 // holdOver answers a request that has left the queue.

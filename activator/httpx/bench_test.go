@@ -1,0 +1,201 @@
+package httpx_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dormouse-dev/dormouse/activator"
+	"github.com/dormouse-dev/dormouse/scaling"
+)
+
+// benchRequest is what a browser sends, more or less.
+const benchRequest = "GET /some/path?with=query HTTP/1.1\r\nHost: shop.web\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n" +
+	"Accept-Language: en\r\nCookie: session=0123456789abcdef\r\n\r\n"
+
+const benchAnswer = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n" +
+	"Server: bench\r\nContent-Length: 100\r\n\r\n"
+
+// benchEndpoint answers requests without a body, and allocates nothing.
+func benchEndpoint(b *testing.B) (address string) {
+	b.Helper()
+	l := listen(b)
+	b.Cleanup(func() { _ = l.Close() })
+	answer := []byte(benchAnswer + strings.Repeat("x", 100))
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 4096)
+				for n := 0; ; {
+					m, err := c.Read(buf[n:])
+					if err != nil {
+						return
+					}
+					if n += m; bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
+						if _, err := c.Write(answer); err != nil {
+							return
+						}
+						n = 0
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// benchClients sends b.N requests over some connections, and allocates nothing. It reports the CPU time of the whole
+// process, clients and endpoint included: both are the same for every proxy.
+func benchClients(b *testing.B, address string) {
+	b.Helper()
+	const conns = 32
+	request := []byte(benchRequest)
+	var wait sync.WaitGroup
+	var ready sync.WaitGroup
+	start := make(chan struct{})
+	ready.Add(conns)
+	for i := range conns {
+		n := b.N / conns
+		if i < b.N%conns {
+			n++
+		}
+		wait.Go(func() {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				b.Error(err)
+				ready.Done()
+				return
+			}
+			defer c.Close()
+			buf := make([]byte, 4096)
+			roundTrip := func() {
+				if _, err := c.Write(request); err != nil {
+					b.Error(err)
+				}
+				for n := 0; ; {
+					m, err := c.Read(buf[n:])
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					n += m
+					if i := bytes.Index(buf[:n], []byte("\r\n\r\n")); i >= 0 && n >= i+4+100 {
+						return
+					}
+				}
+			}
+			roundTrip()
+			ready.Done()
+			<-start
+			for range n {
+				roundTrip()
+			}
+		})
+	}
+	ready.Wait()
+	b.ReportAllocs()
+	before := cpu()
+	b.ResetTimer()
+	close(start)
+	wait.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(cpu()-before)/float64(b.N)/1000, "cpu-µs/op")
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func BenchmarkWarm(b *testing.B) {
+	endpoint := benchEndpoint(b)
+	b.Run("direct", func(b *testing.B) { benchClients(b, endpoint) })
+	b.Run("dormouse", func(b *testing.B) {
+		p := newProxy(b)
+		p.publish(p.endpoint(endpoint, scaling.ProtocolHTTP1))
+		benchClients(b, p.addr)
+	})
+	b.Run("ReverseProxy", func(b *testing.B) {
+		target := &url.URL{Scheme: "http", Host: endpoint}
+		proxy := &httputil.ReverseProxy{
+			Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
+			Transport: &http.Transport{MaxIdleConnsPerHost: 100, DisableCompression: true},
+		}
+		l := listen(b)
+		s := &http.Server{Handler: proxy, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second}
+		go func() { _ = s.Serve(l) }()
+		defer s.Close()
+		benchClients(b, l.Addr().String())
+	})
+}
+
+// BenchmarkHeld measures what a held request takes of memory: the process's resident set, its own clients excluded as far
+// as possible by giving them nothing but a socket.
+func BenchmarkHeld(b *testing.B) {
+	const most = 9500
+	for b.Loop() {
+		p := newProxy(b, func(c *activator.Config, s *scaling.Service) {
+			c.MaxConnections = most + 100
+			s.Hold.Timeout = 2 * time.Minute
+		})
+		before := resident(b)
+		var conns []int
+		for range most {
+			conns = append(conns, connect(b, p.addr, benchRequest))
+		}
+		p.awaitHeld(most)
+		time.Sleep(time.Second)
+		b.ReportMetric(float64(resident(b)-before)/most/1024, "KiB/held")
+		for _, c := range conns {
+			_ = syscall.Close(c)
+		}
+		p.awaitIdle()
+	}
+}
+
+// connect opens a connection as a bare descriptor: no goroutine, no buffer.
+func connect(b *testing.B, address, request string) int {
+	b.Helper()
+	a, err := net.ResolveTCPAddr("tcp4", address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := syscall.Connect(fd, &syscall.SockaddrInet4{Port: a.Port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := syscall.Write(fd, []byte(request)); err != nil {
+		b.Fatal(err)
+	}
+	return fd
+}
+
+// resident returns the resident set in bytes.
+func resident(b *testing.B) int {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Skip(err)
+	}
+	var size, pages int
+	_, _ = fmt.Sscan(string(text), &size, &pages)
+	return pages * os.Getpagesize()
+}
