@@ -234,6 +234,10 @@ func TestAControlPortThatOthersCanReachIsRefused(t *testing.T) {
 			t.Errorf("%s: the status is %d, stderr says %s", address, e.status, e.stderr)
 		}
 	}
+	e := runActivator(t, nil, "local", "-f", fileOf(t, validFile), "--pprof=0.0.0.0:0")
+	if e.status != 1 || !strings.Contains(e.stderr, "--pprof") || !strings.Contains(e.stderr, "loopback") {
+		t.Errorf("--pprof: the status is %d, stderr says %s", e.status, e.stderr)
+	}
 }
 
 func TestLogsAreJSONUnlessAskedOtherwise(t *testing.T) {

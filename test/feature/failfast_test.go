@@ -63,6 +63,21 @@ func TestAProcessThatExitsAtOnceIs503WithItsExitCodeAndLastWords(t *testing.T) {
 	}
 }
 
+func TestAProcessThatStartsAtTheThirdAttemptIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	attempts := filepath.Join(t.TempDir(), "attempts")
+	d := start(t, []string{command(t, "shop", []string{"sh", "-c",
+		`echo >>"$0"; [ "$(wc -l <"$0")" -ge 3 ] && exec "$1"; exit 7`, attempts, apptest.Binary(t)})})
+	client := newClient(t)
+	var held []<-chan reply
+	for range 10 {
+		held = append(held, send(client, d.request(t.Context(), http.MethodGet, "shop", "/", nil)))
+	}
+	for _, r := range held {
+		want(t, r, 200)
+	}
+}
+
 func TestAProcessThatListensLateIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	d := start(t, []string{

@@ -13,7 +13,7 @@ import (
 
 func TestARealPrometheusSeesColdStartsWhosePhasesAddUp(t *testing.T) {
 	t.Parallel()
-	service, gate := gated(t, "shop", nil)
+	service, gate := gated(t, "shop", []string{"--header-delay=20ms"})
 	d := start(t, []string{service, command(t, "broken", []string{"/nowhere/shop"})})
 	client, events := newClient(t), d.follow()
 	for range 3 {
@@ -47,6 +47,9 @@ func TestARealPrometheusSeesColdStartsWhosePhasesAddUp(t *testing.T) {
 	}
 	if math.Abs(sum-whole[0].Value) > 1e-9*whole[0].Value {
 		t.Errorf("the phases add up to %v, and the whole is %v", sum, whole[0].Value)
+	}
+	if flush := prometheus.Query(t, `dormouse_cold_start_phase_duration_seconds_sum{service="shop",phase="flush"}`); flush[0].Value < 0.06 {
+		t.Errorf("the application took 20 ms to answer, three times, and flushing took %v s", flush[0].Value)
 	}
 	for query, value := range map[string]float64{
 		`dormouse_cold_start_phase_duration_seconds_count{service="shop",phase="flush"}`:     3,

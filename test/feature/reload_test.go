@@ -36,6 +36,13 @@ func TestSIGHUPAddsRemovesAndChangesServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	// And so do those that the processes to be stopped are serving.
+	last := []<-chan reply{
+		send(client, d.request(t.Context(), http.MethodGet, "change", "/delay?headers=200ms&body=200ms", nil)),
+		send(client, d.request(t.Context(), http.MethodGet, "drop", "/delay?headers=200ms&body=200ms", nil)),
+	}
+	d.awaitInFlight("change", 1)
+	d.awaitInFlight("drop", 1)
 
 	d.reload(
 		app(t, "keep", nil),
@@ -45,6 +52,9 @@ func TestSIGHUPAddsRemovesAndChangesServices(t *testing.T) {
 	)
 	if n := discard(t, resp.Body); n != 64<<20 {
 		t.Errorf("the download ended after %d bytes", n)
+	}
+	for _, r := range last {
+		want(t, r, 200)
 	}
 	if got := d.pid("keep"); got != keep {
 		t.Errorf("the service that did not change runs in process %d, and did in %d", got, keep)
@@ -108,23 +118,27 @@ func TestSIGHUPWithABadFileChangesNothing(t *testing.T) {
 	}
 }
 
-func TestRequestsHeldForARemovedServiceAreAnswered(t *testing.T) {
+func TestRequestsHeldWhileTheFileChangesAreAnswered(t *testing.T) {
 	t.Parallel()
 	service, _ := gated(t, "shop", nil)
 	changed, gate := gated(t, "changed", nil)
-	d := start(t, []string{service, changed})
+	broken, _ := gated(t, "mended", nil)
+	d := start(t, []string{service, changed, broken})
 	client := newClient(t)
 	var removed []<-chan reply
 	for range 3 {
 		removed = append(removed, send(client, d.request(t.Context(), http.MethodGet, "shop", "/", nil)))
 	}
 	held := send(client, d.request(t.Context(), http.MethodGet, "changed", "/", nil))
+	waiting := send(client, d.request(t.Context(), http.MethodGet, "mended", "/", nil))
 	d.awaitHeld("shop", 3)
 	d.awaitHeld("changed", 1)
-	d.reload(changed + "  hold: {timeout: 1m}\n")
+	d.awaitHeld("mended", 1)
+	d.reload(changed+"  hold: {timeout: 1m}\n", app(t, "mended", nil))
 	for _, r := range removed {
 		problemOf(t, want(t, r, 404))
 	}
+	want(t, waiting, 200) // from a process that is run in the new way
 	d.awaitHeld("changed", 1)
 	unanswered(t, "the request for the service that only changed", held)
 	gate.open()

@@ -92,16 +92,19 @@ func TestAServiceDoesNotSleepWhileItIsUsed(t *testing.T) {
 		d.awaitInFlight(service, 1)
 	}
 
-	d.get("clock", "/")
-	states.await("clock", "Awake")
-	states.await("clock", "Asleep")
-
-	if got := d.status("held")["state"]; got != "Waking" {
-		t.Errorf("the service whose request is held is %v, want Waking", got)
+	since := make(map[string]any)
+	for _, service := range append(used, "held") {
+		since[service] = d.status(service)["since"]
 	}
-	for _, service := range used {
-		if got := d.status(service)["state"]; got != "Awake" {
-			t.Errorf("the service in use by %s is %v, want Awake", service, got)
+	d.get("clock", "/")
+	states.await("clock", "Asleep")
+	for _, service := range append(used, "held") {
+		state := "Awake"
+		if service == "held" {
+			state = "Waking"
+		}
+		if s := d.status(service); s["state"] != state || s["since"] != since[service] {
+			t.Errorf("the service of %s is %v since %v, want %s since %v", service, s["state"], s["since"], state, since[service])
 		}
 	}
 	gate.open()

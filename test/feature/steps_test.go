@@ -334,7 +334,7 @@ func (d *dormouse) follow() *changes {
 	return f
 }
 
-// await reads changes up to the one that makes this the state of a service, or up to where the stream begins with it.
+// await reads changes up to the one that makes this the state of a service. What the stream begins with is no change.
 func (f *changes) await(service, state string) {
 	f.t.Helper()
 	f.awaitIn("default", service, state)
@@ -350,7 +350,7 @@ func (f *changes) awaitIn(namespace, service, state string) {
 			if !more {
 				f.t.Fatalf("the stream of events ended before %s/%s was %s", namespace, service, state)
 			}
-			if c.Namespace == namespace && c.Name == service && (c.To == state || c.State == state) {
+			if c.Namespace == namespace && c.Name == service && c.To == state {
 				return
 			}
 		case <-overdue:

@@ -114,6 +114,27 @@ func TestWithNothingOpenSIGTERMEndsItAtOnce(t *testing.T) {
 	}
 }
 
+func TestDuringTheShutdownDelayNewRequestsAreAnswered(t *testing.T) {
+	t.Parallel()
+	d := start(t, []string{app(t, "shop", nil)}, "--shutdown-delay=1500ms")
+	d.get("shop", "/")
+	began := time.Now()
+	d.signal(syscall.SIGTERM)
+	d.awaitLog("draining")
+	for range 3 { // each on a connection of its own
+		r := want(t, send(newClient(t), d.request(t.Context(), http.MethodGet, "shop", "/", nil)), 200)
+		if !r.closes {
+			t.Error("the answer does not say that its connection closes")
+		}
+	}
+	if status := d.stopped(); status != 0 {
+		t.Errorf("the exit status is %d, want 0", status)
+	}
+	if took := time.Since(began); took < 1500*time.Millisecond {
+		t.Errorf("it ended after %v, before the delay", took)
+	}
+}
+
 func TestHTTP2ConnectionsGetGOAWAYAndFinish(t *testing.T) {
 	t.Parallel()
 	service, gate := gated(t, "shop", nil)

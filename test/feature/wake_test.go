@@ -169,6 +169,12 @@ func TestAWakeStartsAsManyReplicasAsThoseWhoWaitNeed(t *testing.T) {
 		want(t, r, 200)
 	}
 	eventually(t, "three replicas are ready", func() bool { return d.status("shop")["readyEndpoints"] == 3.0 })
+
+	// The next wake brings back what was put to sleep.
+	d.awaitInFlight("shop", 0)
+	d.tell("shop", "sleep")
+	d.get("shop", "/")
+	eventually(t, "three replicas are ready again", func() bool { return d.status("shop")["readyEndpoints"] == 3.0 })
 }
 
 func TestTheEventEndpointWakes(t *testing.T) {
