@@ -8,7 +8,8 @@ type Backend interface {
 	// is fulfilled. A [*Failure] among the errors it wraps is final for now; any other error may pass.
 	//
 	// Scale with a larger number than the recorded wish raises it. With a smaller one it lowers it only down to sleep, that
-	// is, when replicas equals service.Replicas.Min: a wake never takes away what another writer has added meanwhile.
+	// is, when replicas equals service.Replicas.Min: a wake never takes away what another writer has added meanwhile, so
+	// the service that it comes with has a Min of -1.
 	// Scale with the recorded wish asserts it: a workload waiting out a back-off after a crash is started at once.
 	Scale(ctx context.Context, service *Service, replicas int32) error
 

@@ -150,11 +150,14 @@ func (t *target) carryOut(now time.Time, a action) (fence bool) {
 	h := t.handler
 	switch a.kind {
 	case actWrite:
-		direction := metrics.Up
 		if t.life.writing == writingSleep {
-			direction = metrics.Down
+			h.write(t, t.merged, a.replicas, metrics.Down)
+			break
 		}
-		h.write(t, t.merged, a.replicas, direction)
+		// Backends lower a scale to the service's minimum only, so what a wake gives them has none.
+		up := *t.merged
+		up.Replicas.Min = -1
+		h.write(t, &up, a.replicas, metrics.Up)
 	case actFence:
 		return true
 	case actLift:

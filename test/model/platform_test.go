@@ -148,6 +148,16 @@ func (p *platform) member(service *scaling.Service) *scaling.Service {
 	return nil
 }
 
+// target returns the target of a service, or none if there is no such service.
+func (p *platform) target(service scaling.Key) (none scaling.Target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.services[service]; s != nil {
+		return s.Target
+	}
+	return none
+}
+
 // known returns the identities that the watch has shown of a target.
 func (p *platform) known(target scaling.Target) (all []string) {
 	p.mu.Lock()
@@ -180,9 +190,13 @@ func (p *platform) isStarved() bool {
 
 // Watch implements [scaling.Backend]: snapshots come p.lag late, in order.
 func (p *platform) Watch(ctx context.Context, sink func(*scaling.Endpoints)) error {
+	type parcel struct {
+		*scaling.Endpoints
+		target scaling.Target // of the service when it was sent
+	}
 	var queue struct {
 		sync.Mutex
-		list []*scaling.Endpoints
+		list []parcel
 	}
 	arrived := make(chan struct{}, 1)
 	stop := make(chan struct{})
@@ -206,16 +220,17 @@ func (p *platform) Watch(ctx context.Context, sink func(*scaling.Endpoints)) err
 			queue.list = nil
 			queue.Unlock()
 			for i, snapshot := range list {
-				newer := func(s *scaling.Endpoints) bool { return s.Service == snapshot.Service }
-				if !p.coalesce || !slices.ContainsFunc(list[i+1:], newer) {
-					p.deliver(snapshot, sink)
+				newer := func(s parcel) bool { return s.Service == snapshot.Service }
+				moved := snapshot.target != p.target(snapshot.Service)
+				if !moved && (!p.coalesce || !slices.ContainsFunc(list[i+1:], newer)) {
+					p.deliver(snapshot.Endpoints, sink)
 				}
 			}
 		}
 	})
 	return p.Fake.Watch(ctx, func(snapshot *scaling.Endpoints) {
 		queue.Lock()
-		queue.list = append(queue.list, snapshot)
+		queue.list = append(queue.list, parcel{snapshot, p.target(snapshot.Service)})
 		queue.Unlock()
 		select {
 		case arrived <- struct{}{}:
