@@ -120,13 +120,13 @@ func TestDuringTheShutdownDelayNewRequestsAreAnswered(t *testing.T) {
 	d.get("shop", "/")
 	began := time.Now()
 	d.signal(syscall.SIGTERM)
-	d.awaitLog("draining")
-	for range 3 { // each on a connection of its own
-		r := want(t, send(newClient(t), d.request(t.Context(), http.MethodGet, "shop", "/", nil)), 200)
-		if !r.closes {
-			t.Error("the answer does not say that its connection closes")
+	told := 0
+	eventually(t, "three answers say that their connections close", func() bool { // each on a connection of its own
+		if want(t, send(newClient(t), d.request(t.Context(), http.MethodGet, "shop", "/", nil)), 200).closes {
+			told++
 		}
-	}
+		return told == 3
+	})
 	if status := d.stopped(); status != 0 {
 		t.Errorf("the exit status is %d, want 0", status)
 	}

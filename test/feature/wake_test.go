@@ -162,6 +162,7 @@ func TestAWakeStartsAsManyReplicasAsThoseWhoWaitNeed(t *testing.T) {
 		replies = append(replies, send(client, d.request(t.Context(), http.MethodGet, "shop", "/delay?headers=50ms", nil)))
 	}
 	d.awaitHeld("shop", 9)
+	eventually(t, "its start has failed", func() bool { return d.status("shop")["state"] == "Failed" })
 	if err := os.Symlink(apptest.Binary(t), program); err != nil {
 		t.Fatal(err)
 	}
