@@ -1,0 +1,72 @@
+package feature
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAnEndpointThatProbesReadyAndRefusesForTenSecondsIsA502(t *testing.T) {
+	t.Parallel()
+	d := start(t, []string{sham(t, "shop", "readiness: {http: /healthz}"), app(t, "other", nil)})
+	address := d.address("shop")
+	var replies []<-chan reply
+	client := newClient(t)
+	for range 3 {
+		replies = append(replies, send(client, d.request(t.Context(), "GET", "shop", "/", nil)))
+	}
+	began := time.Now()
+	for len(replies[0]) == 0 {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := d.refusals("shop")
+		answerProbe(t, l)
+		eventually(t, "what waited is refused a connection", func() bool {
+			return d.refusals("shop") > before || len(replies[0]) > 0
+		})
+		if time.Since(began) > patience {
+			t.Fatal("requests are neither carried nor refused")
+		}
+	}
+	for _, r := range replies {
+		r := want(t, r, 502)
+		if kind, _ := problemOf(t, r)["type"].(string); !strings.HasSuffix(kind, "unreachable") || strings.Contains(r.body, address) {
+			t.Errorf("%s", r.body)
+		}
+	}
+	if waited := time.Since(began); waited < 9*time.Second {
+		t.Errorf("refused already after %v", waited)
+	}
+	d.get("other", "/")
+	if d.counter("dormouse_refused_requests_total", "shop", `reason="unreachable"`) != 3 {
+		t.Error("the refusals are not counted")
+	}
+}
+
+func TestAShortRefusalHealsWithoutAnyClientNoticing(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"HTTP1", "H2C"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			// The application accepts the probe, closes its listening socket, and then answers the probe.
+			d := start(t, []string{app(t, "web", []string{"--refuse-for=700ms"}, "readiness: {http: /healthz}", "endpoint: {protocol: "+protocol+"}")})
+			client := newClient(t)
+			var replies []<-chan reply
+			for range 50 {
+				replies = append(replies, send(client, d.request(t.Context(), "POST", "web", "/upload", strings.NewReader("x"))))
+			}
+			for _, r := range replies {
+				want(t, r, 200)
+			}
+			if d.refusals("web") == 0 {
+				t.Error("no connection was refused: the test has shown nothing")
+			}
+			if uploads := count(t, d.address("web")).Uploads; uploads != 50 {
+				t.Errorf("the application got %d uploads, want 50", uploads)
+			}
+		})
+	}
+}
