@@ -27,7 +27,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	flag.Int("schedules", 1500, "how many schedules are run")
+	flag.Int("schedules", 2000, "how many schedules are run")
 	flag.Uint64("seed", 1, "the seed of the first; each next one's is one more")
 	os.Exit(m.Run())
 }

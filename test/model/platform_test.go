@@ -243,7 +243,7 @@ func (p *platform) deliver(snapshot *scaling.Endpoints, sink func(*scaling.Endpo
 	p.mu.Lock()
 	p.shown[snapshot.Service] = snapshot
 	p.mu.Unlock()
-	p.w.note("snapshot %s", describeSnapshot(snapshot))
+	p.w.note("snapshot %v", (*shownSnapshot)(snapshot))
 	sink(snapshot)
 }
 

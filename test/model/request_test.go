@@ -37,7 +37,7 @@ type call struct {
 
 // Granted implements [hold.Grantee].
 func (c *call) Granted(l balance.Lease) {
-	c.w.model.told(c.record, "granted "+l.Endpoint.ID)
+	c.w.model.told(c.record, "granted", l.Endpoint.ID)
 	select {
 	case c.granted <- l:
 	default:
@@ -47,7 +47,7 @@ func (c *call) Granted(l balance.Lease) {
 
 // Refused implements [hold.Grantee].
 func (c *call) Refused(r hold.Refusal) {
-	c.w.model.told(c.record, "refused")
+	c.w.model.told(c.record, "refused", "")
 	select {
 	case c.refused <- r:
 	default:

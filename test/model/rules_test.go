@@ -21,7 +21,7 @@ type model struct {
 	start time.Time
 
 	mu       sync.Mutex // guards the following
-	notes    []string
+	notes    []note
 	failures []string
 	gates    map[scaling.Key]*hold.Gate
 	records  []*record
@@ -50,6 +50,13 @@ type record struct {
 	told, took    int
 	end           string
 	endpoint      string // that it is at, or empty
+}
+
+// note is a line of the story, put into words only if it is told.
+type note struct {
+	at     time.Duration
+	format string
+	args   []any
 }
 
 type span struct{ from, to time.Time }
@@ -84,7 +91,7 @@ func (m *model) note(format string, args ...any) {
 }
 
 func (m *model) noteLocked(format string, args ...any) {
-	m.notes = append(m.notes, fmt.Sprintf("%12v  ", time.Since(m.start))+fmt.Sprintf(format, args...))
+	m.notes = append(m.notes, note{time.Since(m.start), format, args})
 }
 
 func (m *model) fail(format string, args ...any) {
@@ -102,9 +109,14 @@ func (m *model) failLocked(format string, args ...any) {
 func (m *model) report() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.failures) > 0 {
-		m.w.t.Errorf("%s\n%s", strings.Join(m.failures, "\n"), strings.Join(m.notes, "\n"))
+	if len(m.failures) == 0 {
+		return
 	}
+	var story strings.Builder
+	for _, n := range m.notes {
+		fmt.Fprintf(&story, "\n%15v  %s", n.at, fmt.Sprintf(n.format, n.args...))
+	}
+	m.w.t.Errorf("%s%s", strings.Join(m.failures, "\n"), story.String())
 }
 
 func (m *model) configured(services []*scaling.Service) {
@@ -136,9 +148,7 @@ func (m *model) gate(key scaling.Key) *hold.Gate {
 func (m *model) viewed(service scaling.Key, view *scaling.View) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	words := make([]string, 0, len(view.Ready))
 	for _, e := range view.Ready {
-		words = append(words, e.ID)
 		at := service.Name + " " + e.ID
 		c := e.Capacity
 		if c == 0 {
@@ -156,7 +166,24 @@ func (m *model) viewed(service scaling.Key, view *scaling.View) {
 		b.now, b.since = c, time.Now()
 		m.capacity[at] = b
 	}
-	m.noteLocked("view of %s: %v asleep %t failure %v", service.Name, words, view.Asleep, view.Failure)
+	m.noteLocked("view of %s: %v", service.Name, (*shownView)(view))
+}
+
+// shownView is a View in words.
+type shownView scaling.View
+
+func (v *shownView) String() string {
+	words := make([]string, 0, len(v.Ready)+2)
+	for _, e := range v.Ready {
+		words = append(words, e.ID)
+	}
+	if v.Asleep {
+		words = append(words, "asleep")
+	}
+	if v.Failure != nil {
+		words = append(words, string(v.Failure.Reason))
+	}
+	return strings.Join(words, " ")
 }
 
 func (m *model) notified(key scaling.Key) {
@@ -200,11 +227,11 @@ func (m *model) heldAgain(r *record) {
 	r.holds = append(r.holds, span{from: time.Now()})
 }
 
-func (m *model) told(r *record, what string) {
+func (m *model) told(r *record, what, where string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.told++
-	m.noteLocked("request %d is %s", r.number, what)
+	m.noteLocked("request %d is %s %s", r.number, what, where)
 }
 
 func (m *model) took(r *record) {

@@ -286,7 +286,10 @@ func ids(snapshot *scaling.Endpoints) (all []string) {
 	return slices.Compact(all)
 }
 
-func describeSnapshot(s *scaling.Endpoints) string {
+// shownSnapshot is a snapshot in words.
+type shownSnapshot scaling.Endpoints
+
+func (s *shownSnapshot) String() string {
 	words := []string{fmt.Sprintf("%s spec=%d", s.Service.Name, s.Spec)}
 	if s.Settled {
 		words = append(words, "settled")
