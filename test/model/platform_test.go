@@ -17,8 +17,9 @@ var _ scaling.Backend = (*platform)(nil)
 type platform struct {
 	*backendtest.Fake
 	w        *world
-	lag      time.Duration
-	coalesce bool // of the snapshots that wait, a service gets the newest only
+	lag      time.Duration // of the watch
+	latency  time.Duration // of a write
+	coalesce bool          // of the snapshots that wait, a service gets the newest only
 
 	mu       sync.Mutex // guards the following
 	services map[scaling.Key]*scaling.Service
@@ -38,7 +39,8 @@ type fault struct {
 func newPlatform(w *world) *platform {
 	lags := []time.Duration{0, 0, time.Millisecond, 20 * time.Millisecond, 98 * time.Millisecond, 500 * time.Millisecond}
 	return &platform{
-		Fake: backendtest.NewFake(), w: w, lag: lags[w.rng.IntN(len(lags))], coalesce: w.chance(0.5),
+		Fake: backendtest.NewFake(), w: w, coalesce: w.chance(0.5),
+		lag: lags[w.rng.IntN(len(lags))], latency: lags[w.rng.IntN(len(lags))],
 		services: make(map[scaling.Key]*scaling.Service),
 		shown:    make(map[scaling.Key]*scaling.Endpoints),
 		refusing: make(map[string]bool),
@@ -116,7 +118,7 @@ func (p *platform) Scale(ctx context.Context, service *scaling.Service, replicas
 
 func (p *platform) write(ctx context.Context, service *scaling.Service, replicas int32, f fault) error {
 	select {
-	case <-time.After(f.delay):
+	case <-time.After(f.delay + p.latency):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
