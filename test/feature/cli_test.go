@@ -112,8 +112,15 @@ services:
 		line int
 		word string
 	}{
-		{1, "contrl"}, {5, "after"}, {7, "shop"}, {9, "name"}, {11, "min"}, {13, "command"}, {14, "unheard"},
-		{18, "shop.example.com"}, {19, "replicas"},
+		{1, "contrl"},
+		{5, "after"},
+		{7, "shop"},
+		{9, "name"},
+		{11, "min"},
+		{13, "command"},
+		{14, "unheard"},
+		{18, "shop.example.com"},
+		{19, "replicas"},
 	} {
 		found := false
 		for line := range strings.SplitSeq(e.stderr, "\n") {
@@ -173,7 +180,8 @@ func TestMistakesInACommandLineAreExplained(t *testing.T) {
 func TestEveryFlagCanBeSetFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	help := runActivator(t, nil, "local", "--help").stdout
-	flags := regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(help[strings.Index(help, "Flags:"):], -1)
+	_, list, _ := strings.Cut(help, "Flags:")
+	flags := regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(list, -1)
 	if len(flags) < 10 {
 		t.Fatalf("the help names %d flags: %s", len(flags), help)
 	}

@@ -31,7 +31,6 @@ func TestAClientThatLeavesWhileHeldIsForgottenAtOnceAndTheWakeGoesOn(t *testing.
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
-	closing := func(c net.Conn) { _ = c.Close() }
 	const get = "GET / HTTP/1.1\r\nHost: shop.default\r\n\r\n"
 	const post = "POST /upload HTTP/1.1\r\nHost: shop.default\r\nContent-Length: 10000000\r\n\r\n"
 	raw := func(dial func() net.Conn, request string, leave func(net.Conn)) func() (leave func()) {
@@ -56,18 +55,15 @@ func TestAClientThatLeavesWhileHeldIsForgottenAtOnceAndTheWakeGoesOn(t *testing.
 		name   string
 		arrive func() (leave func())
 	}{
-		{"GET, closed", raw(d.dial, get, closing)},
-		{"GET, reset", raw(d.dial, get, func(c net.Conn) {
-			_ = c.(*net.TCPConn).SetLinger(0)
-			_ = c.Close()
-		})},
-		{"GET, half-closed", raw(d.dial, get, func(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite() })},
-		{"GET, closed behind another in the pipeline", raw(d.dial, get+get, closing)},
-		{"POST, closed with its body unread", raw(d.dial, post+strings.Repeat("x", 100_000), closing)},
-		{"POST, half-closed with its body unread", raw(d.dial, post+"begun", func(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite() })},
-		{"POST, closed while asking to continue", raw(d.dial, strings.Replace(post, "\r\n", "\r\nExpect: 100-continue\r\n", 1), closing)},
-		{"TLS GET, closed", raw(secure, get, closing)},
-		{"TLS POST, closed with its body unread", raw(secure, post+strings.Repeat("x", 10_000), closing)},
+		{"GET, closed", raw(d.dial, get, closed)},
+		{"GET, reset", raw(d.dial, get, reset)},
+		{"GET, half-closed", raw(d.dial, get, halfClosed)},
+		{"GET, closed behind another in the pipeline", raw(d.dial, get+get, closed)},
+		{"POST, closed with its body unread", raw(d.dial, post+strings.Repeat("x", 100_000), closed)},
+		{"POST, half-closed with its body unread", raw(d.dial, post+"begun", halfClosed)},
+		{"POST, closed while asking to continue", raw(d.dial, strings.Replace(post, "\r\n", "\r\nExpect: 100-continue\r\n", 1), closed)},
+		{"TLS GET, closed", raw(secure, get, closed)},
+		{"TLS POST, closed with its body unread", raw(secure, post+strings.Repeat("x", 10_000), closed)},
 		{"HTTP/2 GET, stream reset", stream(http.MethodGet, nil)},
 		{"HTTP/2 POST, stream reset with its body unread", stream(http.MethodPost, strings.NewReader(strings.Repeat("x", 1_000_000)))},
 	} {
@@ -113,13 +109,7 @@ func TestAClientThatLeavesWhileHeldIsForgottenAtOnceAndTheWakeGoesOn(t *testing.
 func TestAClientThatLeavesWhileItUploadsEndsTheApplicationsRequest(t *testing.T) {
 	t.Parallel()
 	d := start(t, []string{app(t, "shop", nil)})
-	for n, leave := range []func(net.Conn){
-		func(c net.Conn) { _ = c.Close() },
-		func(c net.Conn) {
-			_ = c.(*net.TCPConn).SetLinger(0)
-			_ = c.Close()
-		},
-	} {
+	for n, leave := range []func(net.Conn){closed, reset} {
 		c := d.dial()
 		fmt.Fprintf(c, "POST /upload HTTP/1.1\r\nHost: shop.default\r\nContent-Length: 1000000\r\n\r\n%s", strings.Repeat("x", 500_000))
 		d.awaitInFlight("shop", 1)
@@ -225,6 +215,23 @@ func TestPipelinedRequestsBehindAHeldOneAreAnsweredInOrder(t *testing.T) {
 			t.Errorf("the status is %d, want %d", resp.StatusCode, code)
 		}
 	}
+}
+
+// Ways to leave.
+
+func closed(c net.Conn) { _ = c.Close() }
+
+func halfClosed(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite()
+	}
+}
+
+func reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
 }
 
 // appCounts is what test/app tells of itself at /count.

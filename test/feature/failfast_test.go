@@ -66,8 +66,10 @@ func TestAProcessThatExitsAtOnceIs503WithItsExitCodeAndLastWords(t *testing.T) {
 func TestAProcessThatStartsAtTheThirdAttemptIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	attempts := filepath.Join(t.TempDir(), "attempts")
-	d := start(t, []string{command(t, "shop", []string{"sh", "-c",
-		`echo >>"$0"; [ "$(wc -l <"$0")" -ge 3 ] && exec "$1"; exit 7`, attempts, apptest.Binary(t)})})
+	d := start(t, []string{command(t, "shop", []string{
+		"sh", "-c",
+		`echo >>"$0"; [ "$(wc -l <"$0")" -ge 3 ] && exec "$1"; exit 7`, attempts, apptest.Binary(t),
+	})})
 	client := newClient(t)
 	var held []<-chan reply
 	for range 10 {
@@ -175,7 +177,6 @@ func TestGRPCClientsOfAFailedServiceGetUnavailable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
 		client := testpb.NewTestServiceClient(conn)
 		_, err = client.EmptyCall(t.Context(), &testpb.Empty{})
 		if got := status.Code(err); got != code {
@@ -192,6 +193,7 @@ func TestGRPCClientsOfAFailedServiceGetUnavailable(t *testing.T) {
 		if got := status.Code(err); got != code {
 			t.Errorf("%s: a stream ends with %v, want %v: %v", service, got, code, err)
 		}
+		_ = conn.Close()
 	}
 }
 

@@ -467,7 +467,7 @@ func webSocketEcho(ctx context.Context, d *dormouse, service, message string) er
 	if err != nil {
 		return err
 	}
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	if err := ws.Write(ctx, websocket.MessageText, []byte(message)); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package feature
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -74,7 +75,7 @@ func TestAServiceDoesNotSleepWhileItIsUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 
 	conn, err := grpc.NewClient("passthrough:///"+d.http, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("grpc.default"))
@@ -131,7 +132,7 @@ func TestAServiceDoesNotSleepWhileItIsUsed(t *testing.T) {
 	if err := stream.CloseSend(); err != nil {
 		t.Error(err)
 	}
-	if _, err := stream.Recv(); err != io.EOF {
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("the gRPC stream ended with %v", err)
 	}
 	for _, service := range append(used, "held") {
@@ -157,7 +158,7 @@ func TestAServiceThatHasHadNoTrafficIsNotPutToSleep(t *testing.T) {
 	events.await("initial", "Asleep")
 	d.get("clock", "/")
 	events.await("clock", "Asleep")
-	if s := d.status("fresh"); s["state"] != "Awake" || s["noTrafficYet"] != true {
+	if s := d.status("fresh"); s["state"] != "Awake" || fmt.Sprint(s["noTrafficYet"]) != "true" {
 		t.Errorf("it is %v, noTrafficYet %v", s["state"], s["noTrafficYet"])
 	}
 	d.get("fresh", "/")
@@ -169,7 +170,6 @@ func TestNoRequestIsLostToASleep(t *testing.T) {
 	t.Parallel()
 	d := start(t, []string{app(t, "shop", nil, "idle: {after: 1ms}")})
 	client, other := newClient(t), newClient(t)
-	client.Transport.(*http.Transport).DisableKeepAlives = true
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

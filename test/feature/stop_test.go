@@ -54,7 +54,7 @@ func TestAfterSIGTERMEverythingOpenIsFinished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	d.awaitHeld("cold", 1)
 	d.awaitInFlight("warm", 3)
 	pid := childOf(d, "warm")
