@@ -267,14 +267,16 @@ func awaitGone(t testing.TB, pid int) {
 	eventually(t, fmt.Sprintf("process %d has ended", pid), func() bool { return !alive(pid) })
 }
 
-// alive reports whether a process runs; one that has ended and was not waited for does not.
+// alive reports whether a process runs; one that has ended and was not waited for does not. As long as one of its threads
+// does, its sockets are open.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	_, rest, _ := strings.Cut(string(stat), ") ")
-	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+	return err == nil && (len(threads) > 1 || !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X"))
 }
 
 // change is a line of /api/v1/events: a change of a service's state, or, at the beginning of the stream, that state.
