@@ -157,6 +157,7 @@ func (x *exchange) cost() int64 {
 // carry sends the request to the endpoint of the lease and passes its answer on. Where the endpoint could not be reached
 // it reports that the request goes on (going), and what the gate has given it instead.
 func (x *exchange) carry() (outcome hold.Outcome, going bool) {
+	x.service.inTime()
 	x.interruption.begin()
 	up, err := x.connect()
 	if err != nil {

@@ -121,7 +121,9 @@ func (x *exchange) holdOver(why holdEnd) {
 		x.refuse(problemCrowded(gate.RetryAfter()))
 	case why == holdTimeout:
 		x.holdEnded(metrics.HoldTimeout)
-		x.refuse(problemTimeout(gate.RetryAfter(), x.waitedFor()))
+		waitedFor := x.waitedFor()
+		x.service.tellLate(x.handler.options.Logger, waitedFor)
+		x.refuse(problemTimeout(gate.RetryAfter(), waitedFor))
 	case causeOf(x.r.Context()) == causeDrained:
 		x.holdEnded(metrics.HoldRefused)
 		x.refuse(problemDraining(gate.RetryAfter()))

@@ -260,6 +260,10 @@ func (c *http1Conn) end(x *exchange, whole bool) balance.Conn {
 	c.exchange, c.response, c.body, c.sent = nil, nil, nil, nil
 	switch {
 	case !free:
+		if !complete && c.peek.conn != nil {
+			_ = c.peek.conn.SetLinger(0) // an endpoint that does not read would not see a FIN behind what it was sent
+			_ = c.peek.conn.Close()      // TLS could not say goodbye either
+		}
 		_ = c.Conn.Close()
 		return nil
 	case c.pool != nil:

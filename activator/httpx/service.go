@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
 
 	"github.com/dormouse-dev/dormouse/activator/hold"
 	"github.com/dormouse-dev/dormouse/metrics"
@@ -18,7 +21,8 @@ type Service struct {
 	Metrics *metrics.Service
 
 	description *scaling.Service
-	passed      string // the mark that requests carry once they went through here
+	passed      string      // the mark that requests carry once they went through here
+	late        atomic.Bool // a held request's time was over, and none has been given an endpoint since
 	tls         func() (*tls.Config, error)
 }
 
@@ -27,6 +31,21 @@ func NewService(gate *hold.Gate, counters *metrics.Service) *Service {
 	s := &Service{Gate: gate, Metrics: counters, description: gate.Service(), passed: gate.Key().String()}
 	s.tls = sync.OnceValues(s.newTLSConfig)
 	return s
+}
+
+// tellLate logs that a held request's time is over: the first one's, until a request is given an endpoint again.
+func (s *Service) tellLate(logger *zap.Logger, waitedFor string) {
+	if !s.late.Swap(true) {
+		logger.Warn("hold timed out", zap.Stringer("service", s.Gate.Key()), zap.String("missing", waitedFor),
+			zap.Duration("timeout", s.description.Hold.Timeout))
+	}
+}
+
+// inTime notes that a request was given an endpoint.
+func (s *Service) inTime() {
+	if s.late.Load() {
+		s.late.Store(false)
+	}
 }
 
 // newTLSConfig returns how endpoints of scaling.ProtocolHTTPS are spoken to.
