@@ -88,12 +88,11 @@ func (g *gate) open() {
 
 // reply is what came of a request.
 type reply struct {
-	status  int
-	header  http.Header
-	trailer http.Header
-	body    string
-	closes  bool  // Connection: close
-	err     error // of the request or of reading the body
+	status int
+	header http.Header
+	body   string
+	closes bool  // Connection: close
+	err    error // of the request or of reading the body
 }
 
 // send sends a request in the background.
@@ -111,7 +110,7 @@ func sendNow(c *http.Client, r *http.Request) reply {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return reply{status: resp.StatusCode, header: resp.Header, trailer: resp.Trailer, body: string(body), closes: resp.Close, err: err}
+	return reply{status: resp.StatusCode, header: resp.Header, body: string(body), closes: resp.Close, err: err}
 }
 
 // want waits for a reply and returns it, if it has this status.
