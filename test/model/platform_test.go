@@ -47,6 +47,40 @@ func newPlatform(w *world) *platform {
 	}
 }
 
+// Scale implements [scaling.Backend].
+func (p *platform) Scale(ctx context.Context, service *scaling.Service, replicas int32) error {
+	p.mu.Lock()
+	var f fault
+	if len(p.faults) > 0 {
+		f, p.faults = p.faults[0], p.faults[1:]
+	}
+	p.mu.Unlock()
+	member := p.member(service)
+	if member == nil {
+		return &scaling.Failure{Reason: scaling.ReasonTargetMissing}
+	}
+	spec := p.Snapshot(member.Key).Spec
+	sleep := replicas == service.Replicas.Min && replicas < spec
+	p.w.note("write %s %d over %d: %+v", service.Target.Name, replicas, spec, f)
+	if sleep {
+		p.w.model.sleeping(service.Target, p.known(service.Target))
+	}
+	err := p.write(ctx, service, replicas, f)
+	p.w.note("wrote %s %d: %v", service.Target.Name, replicas, err)
+	p.w.model.wrote(service.Target, sleep, err)
+	return err
+}
+
+// Watch implements [scaling.Backend]: snapshots come p.lag late, in order.
+func (p *platform) Watch(ctx context.Context, sink func(*scaling.Endpoints)) error {
+	mail := &mail{platform: p, sink: sink, arrived: make(chan struct{}, 1), stop: make(chan struct{})}
+	var courier sync.WaitGroup
+	courier.Go(mail.carry)
+	defer courier.Wait()
+	defer close(mail.stop)
+	return p.Fake.Watch(ctx, mail.post)
+}
+
 // adopt makes services the ones that the Fake knows.
 func (p *platform) adopt(services []*scaling.Service) {
 	p.mu.Lock()
@@ -90,30 +124,6 @@ func (p *platform) heal(key scaling.Key) {
 	p.SetWorkload(key, backendtest.Workload{Ready: 100 * time.Millisecond})
 	p.Fail(key, nil)
 	p.SetReady(key, true)
-}
-
-// Scale implements [scaling.Backend].
-func (p *platform) Scale(ctx context.Context, service *scaling.Service, replicas int32) error {
-	p.mu.Lock()
-	var f fault
-	if len(p.faults) > 0 {
-		f, p.faults = p.faults[0], p.faults[1:]
-	}
-	p.mu.Unlock()
-	member := p.member(service)
-	if member == nil {
-		return &scaling.Failure{Reason: scaling.ReasonTargetMissing}
-	}
-	spec := p.Snapshot(member.Key).Spec
-	sleep := replicas == service.Replicas.Min && replicas < spec
-	p.w.note("write %s %d over %d: %+v", service.Target.Name, replicas, spec, f)
-	if sleep {
-		p.w.model.sleeping(service.Target, p.known(service.Target))
-	}
-	err := p.write(ctx, service, replicas, f)
-	p.w.note("wrote %s %d: %v", service.Target.Name, replicas, err)
-	p.w.model.wrote(service.Target, sleep, err)
-	return err
 }
 
 func (p *platform) write(ctx context.Context, service *scaling.Service, replicas int32, f fault) error {
@@ -190,63 +200,12 @@ func (p *platform) isStarved() bool {
 	return p.starved
 }
 
-// Watch implements [scaling.Backend]: snapshots come p.lag late, in order.
-func (p *platform) Watch(ctx context.Context, sink func(*scaling.Endpoints)) error {
-	type parcel struct {
-		*scaling.Endpoints
-		target scaling.Target // of the service when it was sent
-	}
-	var queue struct {
-		sync.Mutex
-		list []parcel
-	}
-	arrived := make(chan struct{}, 1)
-	stop := make(chan struct{})
-	var courier sync.WaitGroup
-	defer courier.Wait()
-	defer close(stop)
-	courier.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-arrived:
-			}
-			select {
-			case <-stop:
-				return
-			case <-time.After(p.lag):
-			}
-			queue.Lock()
-			list := queue.list
-			queue.list = nil
-			queue.Unlock()
-			for i, snapshot := range list {
-				newer := func(s parcel) bool { return s.Service == snapshot.Service }
-				moved := snapshot.target != p.target(snapshot.Service)
-				if !moved && (!p.coalesce || !slices.ContainsFunc(list[i+1:], newer)) {
-					p.deliver(snapshot.Endpoints, sink)
-				}
-			}
-		}
-	})
-	return p.Fake.Watch(ctx, func(snapshot *scaling.Endpoints) {
-		queue.Lock()
-		queue.list = append(queue.list, parcel{snapshot, p.target(snapshot.Service)})
-		queue.Unlock()
-		select {
-		case arrived <- struct{}{}:
-		default:
-		}
-	})
-}
-
-func (p *platform) deliver(snapshot *scaling.Endpoints, sink func(*scaling.Endpoints)) {
+// delivered notes the snapshot that a watch is about to be given.
+func (p *platform) delivered(snapshot *scaling.Endpoints) {
 	p.mu.Lock()
 	p.shown[snapshot.Service] = snapshot
 	p.mu.Unlock()
 	p.w.note("snapshot %v", (*shownSnapshot)(snapshot))
-	sink(snapshot)
 }
 
 // someFault makes up what happens to a write.

@@ -1,10 +1,10 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
-	"strings"
 	"sync"
 	"time"
 
@@ -52,13 +52,6 @@ type record struct {
 	endpoint      string // that it is at, or empty
 }
 
-// note is a line of the story, put into words only if it is told.
-type note struct {
-	at     time.Duration
-	format string
-	args   []any
-}
-
 type span struct{ from, to time.Time }
 
 // bound is a capacity, and the largest that held at the same moment: who was granted just before may be noted just after.
@@ -84,16 +77,6 @@ func (m *model) init(w *world) {
 	m.open = make(map[*connection]bool)
 }
 
-func (m *model) note(format string, args ...any) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.noteLocked(format, args...)
-}
-
-func (m *model) noteLocked(format string, args ...any) {
-	m.notes = append(m.notes, note{time.Since(m.start), format, args})
-}
-
 func (m *model) fail(format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -103,20 +86,6 @@ func (m *model) fail(format string, args ...any) {
 func (m *model) failLocked(format string, args ...any) {
 	m.failures = append(m.failures, fmt.Sprintf(format, args...))
 	m.noteLocked("VIOLATED: "+format, args...)
-}
-
-// report fails the test if anything was violated, with the story that led there.
-func (m *model) report() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.failures) == 0 {
-		return
-	}
-	var story strings.Builder
-	for _, n := range m.notes {
-		fmt.Fprintf(&story, "\n%15v  %s", n.at, fmt.Sprintf(n.format, n.args...))
-	}
-	m.w.t.Errorf("%s%s", strings.Join(m.failures, "\n"), story.String())
 }
 
 func (m *model) configured(services []*scaling.Service) {
@@ -167,23 +136,6 @@ func (m *model) viewed(service scaling.Key, view *scaling.View) {
 		m.capacity[at] = b
 	}
 	m.noteLocked("view of %s: %v", service.Name, (*shownView)(view))
-}
-
-// shownView is a View in words.
-type shownView scaling.View
-
-func (v *shownView) String() string {
-	words := make([]string, 0, len(v.Ready)+2)
-	for _, e := range v.Ready {
-		words = append(words, e.ID)
-	}
-	if v.Asleep {
-		words = append(words, "asleep")
-	}
-	if v.Failure != nil {
-		words = append(words, string(v.Failure.Reason))
-	}
-	return strings.Join(words, " ")
 }
 
 func (m *model) notified(key scaling.Key) {
@@ -322,7 +274,7 @@ func (m *model) wrote(target scaling.Target, sleep bool, err error) {
 			m.condemned[id] = sentence{since: time.Now(), open: s.open && !sleep}
 		}
 	}
-	if _, refused := err.(*scaling.Failure); refused && sleep { // for certain: nothing was written
+	if _, refused := errors.AsType[*scaling.Failure](err); refused && sleep { // for certain: nothing was written
 		for _, id := range m.sleeps[target.Name] {
 			delete(m.condemned, id)
 		}
@@ -433,59 +385,4 @@ func (m *model) wantOrderLocked() {
 			}
 		}
 	}
-}
-
-// connection is an upstream connection.
-type connection struct {
-	m        *model
-	endpoint string
-	idle     bool // given to the gate
-}
-
-func (m *model) connect(endpoint string) *connection {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := &connection{m: m, endpoint: endpoint}
-	m.open[c] = true
-	return c
-}
-
-// use notes that a lease came with c.
-func (m *model) use(c *connection, endpoint string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch {
-	case c.endpoint != endpoint:
-		m.failLocked("a lease on %s came with a connection to %s", endpoint, c.endpoint)
-	case !m.open[c]:
-		m.failLocked("a lease on %s came with a connection that is closed", endpoint)
-	case !c.idle:
-		m.failLocked("a lease on %s came with a connection that is in use", endpoint)
-	}
-	c.idle = false
-}
-
-func (c *connection) giveBack() {
-	c.m.mu.Lock()
-	defer c.m.mu.Unlock()
-	c.idle = true
-}
-
-// Close implements [balance.Conn].
-func (c *connection) Close() error {
-	c.m.mu.Lock()
-	defer c.m.mu.Unlock()
-	if !c.idle {
-		c.m.failLocked("a connection to %s was closed in use, or twice", c.endpoint)
-	}
-	c.idle = false
-	delete(c.m.open, c)
-	return nil
-}
-
-// die closes a connection that the engine has.
-func (c *connection) die() {
-	c.m.mu.Lock()
-	defer c.m.mu.Unlock()
-	delete(c.m.open, c)
 }

@@ -2,7 +2,6 @@ package model
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -237,13 +236,7 @@ func (w *world) check(err error) {
 
 func (w *world) note(format string, args ...any) { w.model.note(format, args...) }
 
-// logWriter puts the log among the notes.
-type logWriter struct{ w *world }
-
-func (l logWriter) Write(line []byte) (int, error) {
-	l.w.note("log: %s", strings.TrimSpace(string(line)))
-	return len(line), nil
-}
+var _ scaling.Gates = (*ledger)(nil)
 
 // ledger notes what the gates are told, on its way.
 type ledger struct {
@@ -267,8 +260,6 @@ func (l *ledger) Lift(service scaling.Key) {
 	l.Gates.Lift(service)
 }
 
-var _ scaling.Gates = (*ledger)(nil)
-
 // targetOf returns the target whose replica an endpoint is.
 func targetOf(endpointID string) string {
 	name, _, _ := strings.Cut(endpointID, "-")
@@ -284,24 +275,4 @@ func ids(snapshot *scaling.Endpoints) (all []string) {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
-}
-
-// shownSnapshot is a snapshot in words.
-type shownSnapshot scaling.Endpoints
-
-func (s *shownSnapshot) String() string {
-	words := []string{fmt.Sprintf("%s spec=%d", s.Service.Name, s.Spec)}
-	if s.Settled {
-		words = append(words, "settled")
-	}
-	for _, e := range s.Ready {
-		words = append(words, "ready="+e.ID)
-	}
-	for _, p := range s.Pending {
-		words = append(words, "pending="+p.ID)
-	}
-	if s.Failure != nil {
-		words = append(words, "failure="+string(s.Failure.Reason))
-	}
-	return strings.Join(words, " ")
 }
