@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +57,8 @@ func (l *listener) Accept() (net.Conn, error) {
 				return tls.Server(conn, l.tls), nil
 			}
 			return conn, nil
+		case l.stopped() && l.pending():
+			l.allow(acceptGrace)
 		case l.stopped():
 			_ = l.Listener.Close()
 			return nil, errClosing
@@ -74,12 +77,35 @@ func (l *listener) Accept() (net.Conn, error) {
 func (l *listener) stop() {
 	l.once.Do(func() {
 		close(l.closing)
-		if d, ok := l.Listener.(interface{ SetDeadline(t time.Time) error }); ok {
-			_ = d.SetDeadline(time.Now().Add(acceptGrace))
-			return
-		}
-		_ = l.Listener.Close()
+		l.allow(acceptGrace)
 	})
+}
+
+// allow lets Accept wait for a while longer.
+func (l *listener) allow(d time.Duration) {
+	if deadline, ok := l.Listener.(interface{ SetDeadline(t time.Time) error }); ok {
+		_ = deadline.SetDeadline(time.Now().Add(d))
+		return
+	}
+	_ = l.Listener.Close()
+}
+
+// pending reports whether the kernel has accepted connections that Accept has not returned yet.
+func (l *listener) pending() (some bool) {
+	c, ok := l.Listener.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor
+		_, err := unix.Poll(fds, 0)
+		some = err == nil && fds[0].Revents&unix.POLLIN != 0
+	})
+	return some
 }
 
 func (l *listener) stopped() bool {

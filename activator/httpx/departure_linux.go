@@ -16,55 +16,31 @@ import (
 // its end, and that of a held request is not read at all. One goroutine watches for all; a connection costs two system
 // calls, and only while its request is held. What a client sends meanwhile, such as its next request, is no departure.
 type departures struct {
-	mu      sync.Mutex // guards the following
-	epoll   *os.File   // or nil: not running
-	control syscall.RawConn
-	last    uint64 // ids are never used again: an event may come late
-	left    map[uint64]chan<- struct{}
+	mu      sync.Mutex      // guards the following
+	epoll   syscall.RawConn // or nil: run has not begun
+	last    uint64          // ids are never used again: an event may come late
+	watched map[uint64]watched
 }
 
-// run watches until ctx ends.
+// watched is a connection whose client may leave.
+type watched struct {
+	conn *net.TCPConn
+	left chan<- struct{}
+}
+
+// run watches until ctx ends, also for what was watched before.
 func (d *departures) run(ctx context.Context) error {
 	epoll, raw, err := openEpoll()
 	if err != nil {
 		return fmt.Errorf("watch for clients that leave: %w", err)
 	}
-	d.mu.Lock()
-	d.epoll, d.control, d.left = epoll, raw, make(map[uint64]chan<- struct{})
-	d.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { _ = epoll.Close() })
 	defer stop()
-
-	for {
-		var events [128]unix.EpollEvent
-		var n int
-		var waitErr error
-		// The descriptor of an epoll is itself readable when it has events, so that Go's own poller waits for it.
-		err := raw.Read(func(fd uintptr) (done bool) {
-			n, waitErr = unix.EpollWait(int(fd), events[:], 0)
-			return n != 0
-		})
-		if errors.Is(waitErr, unix.EINTR) {
-			continue
-		}
-		if err = errors.Join(err, waitErr); err != nil {
-			break
-		}
-		d.mu.Lock()
-		for _, e := range events[:n] {
-			id := uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32
-			if left := d.left[id]; left != nil {
-				select {
-				case left <- struct{}{}:
-				default:
-				}
-			}
-		}
-		d.mu.Unlock()
+	d.begin(raw)
+	for err == nil {
+		err = d.next(raw)
 	}
-	d.mu.Lock()
-	d.epoll, d.control, d.left = nil, nil, nil
-	d.mu.Unlock()
+	d.begin(nil)
 	_ = epoll.Close()
 	if ctx.Err() != nil {
 		return nil
@@ -72,45 +48,79 @@ func (d *departures) run(ctx context.Context) error {
 	return fmt.Errorf("watch for clients that leave: %w", err)
 }
 
-// watch sends to left, without blocking, when the client of c is gone. The id ends that with forget.
-func (d *departures) watch(c *net.TCPConn, left chan<- struct{}) (id uint64) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0
+func (d *departures) begin(epoll syscall.RawConn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.epoll = epoll
+	for id, w := range d.watched {
+		_ = d.addLocked(id, w.conn)
+	}
+}
+
+// next waits for departures and tells of them.
+func (d *departures) next(epoll syscall.RawConn) error {
+	var events [128]unix.EpollEvent
+	var n int
+	var waitErr error
+	// The descriptor of an epoll is itself readable when it has events, so that Go's own poller waits for it.
+	err := epoll.Read(func(fd uintptr) (done bool) {
+		n, waitErr = unix.EpollWait(int(fd), events[:], 0)
+		return n != 0
+	})
+	if errors.Is(waitErr, unix.EINTR) {
+		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.epoll == nil {
-		return 0
+	for _, e := range events[:max(n, 0)] {
+		if w, ok := d.watched[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]; ok {
+			select {
+			case w.left <- struct{}{}:
+			default:
+			}
+		}
 	}
+	return errors.Join(err, waitErr)
+}
+
+// watch sends to left, without blocking, when the client of c is gone. The id ends that with forget.
+func (d *departures) watch(c *net.TCPConn, left chan<- struct{}) (id uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.last++
 	id = d.last
-	event := unix.EpollEvent{
-		Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, // and EPOLLHUP, EPOLLERR, which are always on
-		Fd:     int32(uint32(id)), Pad: int32(uint32(id >> 32)),
+	if d.watched == nil {
+		d.watched = make(map[uint64]watched)
 	}
-	if d.ctl(raw, unix.EPOLL_CTL_ADD, &event) != nil {
-		return 0
-	}
-	d.left[id] = left
+	d.watched[id] = watched{c, left}
+	_ = d.addLocked(id, c) // fails where there is nothing to be watched any more: then reading fails, too
 	return id
 }
 
-// forget ends a watch. An id of 0 is none.
+// forget ends a watch.
 func (d *departures) forget(c *net.TCPConn, id uint64) {
-	if id == 0 {
-		return
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.left, id)
-	if raw, err := c.SyscallConn(); err == nil && d.epoll != nil {
-		_ = d.ctl(raw, unix.EPOLL_CTL_DEL, nil) // fails where c is closed, which took it off the list
-	}
+	delete(d.watched, id)
+	_ = d.ctlLocked(unix.EPOLL_CTL_DEL, c, nil) // fails where c is closed, which took it off the list
 }
 
-func (d *departures) ctl(raw syscall.RawConn, op int, event *unix.EpollEvent) (err error) {
-	controlErr := d.control.Control(func(epfd uintptr) {
+func (d *departures) addLocked(id uint64, c *net.TCPConn) error {
+	return d.ctlLocked(unix.EPOLL_CTL_ADD, c, &unix.EpollEvent{
+		Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, // and EPOLLHUP, EPOLLERR, which are always on
+		Fd:     int32(uint32(id)), Pad: int32(uint32(id >> 32)),
+	})
+}
+
+func (d *departures) ctlLocked(op int, c *net.TCPConn, event *unix.EpollEvent) error {
+	if d.epoll == nil {
+		return nil
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	controlErr := d.epoll.Control(func(epfd uintptr) {
 		connErr := raw.Control(func(fd uintptr) { err = unix.EpollCtl(int(epfd), op, int(fd), event) })
 		err = errors.Join(err, connErr)
 	})

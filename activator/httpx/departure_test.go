@@ -48,10 +48,12 @@ func TestAClientThatLeavesIsNotHeldAnyLonger(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "the departures to be counted", func() bool {
-		return p.metric("dormouse_requests_total", "code", "499") == n &&
-			p.metric("dormouse_hold_duration_seconds", "outcome", "cancelled") == n
+	eventually(t, fmt.Sprint(n, " departures to be counted"), func() bool {
+		return p.metric("dormouse_requests_total", "code", "499") >= n
 	})
+	if cancelled := p.metric("dormouse_hold_duration_seconds", "outcome", "cancelled"); cancelled != n {
+		t.Errorf("%v holds counted as cancelled", cancelled)
+	}
 }
 
 func TestRequestsBehindAHeldOneAreNoDeparture(t *testing.T) {

@@ -174,13 +174,13 @@ func TestATimeoutInMidAnswerBreaksItOff(t *testing.T) {
 }
 
 func TestAnyByteInEitherDirectionPutsTheIdleTimeoutOff(t *testing.T) {
-	p := newProxy(t, insecure, func(_ *activator.Config, s *scaling.Service) { s.Timeouts.Idle = 200 * time.Millisecond })
+	p := newProxy(t, insecure, func(_ *activator.Config, s *scaling.Service) { s.Timeouts.Idle = time.Second })
 	for kind, e := range p.endpoints(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		for range 8 {
 			_, _ = io.WriteString(w, "x")
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(150 * time.Millisecond)
 		}
 	}) {
 		p.publish(e)
@@ -191,7 +191,7 @@ func TestAnyByteInEitherDirectionPutsTheIdleTimeoutOff(t *testing.T) {
 				go func() {
 					for range 8 {
 						_, _ = io.WriteString(pw, "x")
-						time.Sleep(50 * time.Millisecond)
+						time.Sleep(150 * time.Millisecond)
 					}
 					_ = pw.Close()
 				}()

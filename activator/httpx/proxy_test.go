@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -131,7 +132,9 @@ func (p *proxy) endpoint(url string, protocol scaling.Protocol) scaling.Endpoint
 // serve starts an HTTP/1.1 endpoint and publishes it.
 func (p *proxy) serve(h http.HandlerFunc) *httptest.Server {
 	p.t.Helper()
-	s := httptest.NewServer(h)
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Start()
 	p.t.Cleanup(s.Close)
 	p.publish(p.endpoint(s.URL, scaling.ProtocolHTTP1))
 	return s

@@ -115,14 +115,14 @@ func TestAnUpgradedConnectionIsResetWhenItsEndpointDies(t *testing.T) {
 }
 
 func TestTheIdleTimeoutEndsASilentUpgradedConnection(t *testing.T) {
-	p := newProxy(t, func(_ *activator.Config, s *scaling.Service) { s.Timeouts.Idle = 200 * time.Millisecond })
+	p := newProxy(t, func(_ *activator.Config, s *scaling.Service) { s.Timeouts.Idle = time.Second })
 	s := httptest.NewServer(http.HandlerFunc(upgrading))
 	defer s.Close()
 	p.publish(p.endpoint(s.URL, scaling.ProtocolHTTP1))
 	c, r := p.raw(t, upgrade)
 	answer(t, r, "GET")
 	for range 8 { // each of these is later than the one before would allow
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(150 * time.Millisecond)
 		if _, err := io.WriteString(c, "x"); err != nil {
 			t.Fatal(err)
 		}
