@@ -164,6 +164,7 @@ func TestARequestWhoseConnectionIsRefusedGoesBackToTheHeadOfTheHold(t *testing.T
 	l := d.listen("shop")
 	answerProbe(t, l)
 	eventually(t, "a connection is refused", func() bool { return d.refusals("shop") > 0 })
+	d.awaitNoEndpoint("shop")
 
 	again, err := net.Listen("tcp", l.Addr().String())
 	if err != nil {
@@ -196,6 +197,15 @@ func answerProbe(t testing.TB, l net.Listener) {
 	_ = l.Close()
 	probe.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 	_ = probe.Close()
+}
+
+// awaitNoEndpoint waits until a service has no endpoint to which connections are opened, and none is being opened.
+func (d *dormouse) awaitNoEndpoint(service string) {
+	d.t.Helper()
+	eventually(d.t, service+" has no endpoint", func() bool {
+		return d.counter("dormouse_endpoints", service, `state="ready"`)+d.counter("dormouse_endpoints", service, `state="suspect"`) == 0
+	})
+	d.awaitInFlight(service, 0)
 }
 
 // refusals is how many connections to a service were refused.

@@ -27,6 +27,7 @@ func TestAnEndpointThatProbesReadyAndRefusesForTenSecondsIsA502(t *testing.T) {
 		eventually(t, "what waited is refused a connection", func() bool {
 			return d.refusals("shop") > before || len(replies[0]) > 0
 		})
+		d.awaitNoEndpoint("shop")
 		if time.Since(began) > patience {
 			t.Fatal("requests are neither carried nor refused")
 		}
