@@ -3,7 +3,6 @@ package feature
 import (
 	"fmt"
 	"net/http"
-	"sync"
 	"testing"
 )
 
@@ -30,6 +29,8 @@ func TestMaxConcurrencyIsNeverExceeded(t *testing.T) {
 			t.Parallel()
 			d := start(t, []string{app(t, "shop", []string{"--protocol=" + endpoint, "--listen-delay=100ms"},
 				fmt.Sprintf("replicas: {wake: %d}\nendpoint: {protocol: %s, maxConcurrency: %d}", replicas, name, permits))})
+			d.tell("shop", "wake")
+			eventually(t, "all are ready", func() bool { return d.status("shop")["readyEndpoints"] == float64(replicas) })
 			answers := make(chan reply, requests)
 			client := newClient(t)
 			for i := range requests {
@@ -72,7 +73,6 @@ func TestPermitsGoToTheOldest(t *testing.T) {
 		arrived <- r.URL.Path
 		<-proceed
 	})
-	t.Cleanup(sync.OnceFunc(func() { close(proceed) }))
 	answers := make(chan reply, requests)
 	client := newClient(t)
 	for i := range requests {
@@ -107,6 +107,7 @@ func TestLeastLoadedEndpointIsChosen(t *testing.T) {
 	defer busy.Body.Close()
 	for range 20 {
 		d.get("shop", "/")
+		d.awaitInFlight("shop", 1) // the client may have its answer a moment before the endpoint is free
 	}
 	for _, address := range addresses {
 		if c := count(t, address); c.InFlight == 1 && c.Requests != 1 || c.InFlight == 0 && c.Requests != 20 {

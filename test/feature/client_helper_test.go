@@ -50,8 +50,8 @@ func clients(t testing.TB) map[string]*http.Client {
 // single opens one HTTP/2 connection. Requests beyond what the server allows at once wait.
 func (d *dormouse) single() *http2.ClientConn { //nolint:staticcheck // deprecated for http.ClientConn, which has no Ping
 	d.t.Helper()
-	transport := &http2.Transport{AllowHTTP: true, DisableCompression: true, StrictMaxConcurrentStreams: true}
-	c, err := transport.NewClientConn(d.dial()) //nolint:staticcheck // as above
+	transport := &http2.Transport{AllowHTTP: true, DisableCompression: true, StrictMaxConcurrentStreams: true} //nolint:staticcheck // as above
+	c, err := transport.NewClientConn(d.dial())                                                                //nolint:staticcheck // as above
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -70,6 +70,44 @@ func TestEventsAreFlushedOneByOne(t *testing.T) {
 	}
 }
 
+func TestPiecesOfAnySizeAreFlushed(t *testing.T) {
+	t.Parallel()
+	d := start(t, []string{sham(t, "one"), sham(t, "two", "endpoint: {protocol: H2C}")})
+	sizes := []int{1, 2047, 2048, 4096, 16 << 10, 32 << 10, 64 << 10, 100_000} // of the buffers on the way, and others
+	seen := make(chan struct{}, 1)
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		for _, size := range sizes {
+			_, _ = w.Write(letters(size))
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-seen:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}
+	d.serve("one", handler)
+	d.serve("two", handler)
+	for name, client := range clients(t) {
+		for _, service := range []string{"one", "two"} {
+			t.Run(name+" "+service, func(t *testing.T) {
+				d := d.in(t)
+				resp, err := client.Do(d.request(t.Context(), http.MethodGet, service, "/", nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				for _, size := range sizes {
+					if n, err := io.ReadFull(resp.Body, make([]byte, size)); err != nil {
+						t.Fatalf("%d bytes of a piece of %d: %v", n, size, err)
+					}
+					seen <- struct{}{}
+				}
+			})
+		}
+	}
+}
+
 func TestEventsComeThroughAColdStart(t *testing.T) {
 	t.Parallel()
 	d := start(t, []string{app(t, "shop", []string{"--listen-delay=100ms"})})

@@ -60,30 +60,36 @@ func TestDialTimeoutSendsTheRequestBackToTheHold(t *testing.T) {
 func TestResponseHeaderTimeout(t *testing.T) {
 	t.Parallel()
 	d := start(t, []string{
-		app(t, "one", []string{"--protocol=http1", "--listen-delay=50ms"}, "timeouts: {responseHeader: 300ms}"),
-		app(t, "two", []string{"--protocol=h2c", "--listen-delay=50ms"}, "timeouts: {responseHeader: 300ms}\nendpoint: {protocol: H2C}"),
+		app(t, "one", []string{"--protocol=http1", "--listen-delay=50ms"}, "timeouts: {responseHeader: 1s}"),
+		app(t, "two", []string{"--protocol=h2c", "--listen-delay=50ms"}, "timeouts: {responseHeader: 1s}\nendpoint: {protocol: H2C}"),
 	})
-	for name, client := range clients(t) {
+	var late, fine []<-chan reply
+	ways := clients(t)
+	for _, client := range ways {
 		for _, service := range []string{"one", "two"} {
-			t.Run(name+" "+service, func(t *testing.T) {
-				d := d.in(t)
-				silent := send(client, d.request(t.Context(), http.MethodPost, service, "/stall", strings.NewReader("body")))
-				// It begins when the request was sent, and ends with the header.
-				up := send(client, d.request(t.Context(), http.MethodPost, service, "/upload", trickle(12, 50*time.Millisecond)))
-				down := send(client, d.request(t.Context(), http.MethodGet, service, "/delay?body=600ms", nil))
-				late := want(t, silent, http.StatusGatewayTimeout)
-				if problemOf(t, late); strings.Contains(late.body, "127.0.0.1") {
-					t.Errorf("an address is in %s", late.body)
-				}
-				want(t, up, http.StatusOK)
-				want(t, down, http.StatusOK)
-				d.awaitInFlight(service, 0)
-
-				// Nor is its connection spoilt for what follows.
-				want(t, send(client, d.request(t.Context(), http.MethodPost, service, "/upload", trickle(2, 10*time.Millisecond))), http.StatusOK)
-			})
+			late = append(late, send(client, d.request(t.Context(), http.MethodPost, service, "/stall", strings.NewReader("body"))))
+			late = append(late, send(client, d.request(t.Context(), http.MethodGet, service, "/delay?headers=1h", nil)))
+			// It begins when the request was sent, and ends with the header.
+			fine = append(fine, send(client, d.request(t.Context(), http.MethodPost, service, "/upload", trickle(15, 100*time.Millisecond))))
+			fine = append(fine, send(client, d.request(t.Context(), http.MethodGet, service, "/delay?body=1500ms", nil)))
 		}
 	}
+	for _, answer := range late {
+		r := want(t, answer, http.StatusGatewayTimeout)
+		if problemOf(t, r); strings.Contains(r.body, "127.0.0.1") {
+			t.Errorf("an address is in %s", r.body)
+		}
+	}
+	for _, client := range ways { // connections on which an answer was late are not spoilt for what follows
+		for _, service := range []string{"one", "two"} {
+			fine = append(fine, send(client, d.request(t.Context(), http.MethodPost, service, "/upload", trickle(3, 10*time.Millisecond))))
+		}
+	}
+	for _, answer := range fine {
+		want(t, answer, http.StatusOK)
+	}
+	d.awaitInFlight("one", 0)
+	d.awaitInFlight("two", 0)
 }
 
 // trickle is a body of n letters with a pause before each.
@@ -104,60 +110,66 @@ func trickle(n int, pause time.Duration) io.Reader {
 func TestIdleTimeout(t *testing.T) {
 	t.Parallel()
 	d := start(t, []string{
-		app(t, "one", []string{"--protocol=http1"}, "timeouts: {idle: 400ms}"),
-		app(t, "two", []string{"--protocol=h2c"}, "timeouts: {idle: 400ms}\nendpoint: {protocol: H2C}"),
-		sham(t, "sham", "timeouts: {idle: 400ms}"),
+		app(t, "one", []string{"--protocol=http1"}, "timeouts: {idle: 1s}"),
+		app(t, "two", []string{"--protocol=h2c"}, "timeouts: {idle: 1s}\nendpoint: {protocol: H2C}"),
 	})
 	d.get("one", "/")
 	d.get("two", "/")
-	for name, client := range clients(t) {
+	var moving, silent, stuck []<-chan reply
+	for _, client := range clients(t) {
 		for _, service := range []string{"one", "two"} {
-			t.Run("of "+name+" to "+service, func(t *testing.T) {
-				t.Parallel()
-				d := d.in(t)
-				// Bytes in either direction are a sign of life, for longer than the timeout.
-				up := send(client, d.request(t.Context(), http.MethodPost, service, "/upload", trickle(10, 100*time.Millisecond)))
-				down := send(client, d.request(t.Context(), http.MethodGet, service, "/bytes?n=10&chunk=1&delay=100ms", nil))
-				silent := send(client, d.request(t.Context(), http.MethodPost, service, "/stall", strings.NewReader("body")))
-				stuck := send(client, d.request(t.Context(), http.MethodGet, service, "/bytes?n=2&chunk=1&delay=1h", nil))
-				want(t, up, http.StatusOK)
-				want(t, down, http.StatusOK)
-				problemOf(t, want(t, silent, http.StatusGatewayTimeout))
-				if r := receive(t, "the end of a download that stopped", stuck); r.err == nil || r.body != "a" {
-					t.Errorf("a download that stopped ends with %q, %v; want that it is seen to be incomplete", r.body, r.err)
-				}
-			})
+			// Bytes in either direction are a sign of life, for longer than the timeout.
+			moving = append(moving, send(client, d.request(t.Context(), http.MethodPost, service, "/upload", trickle(15, 100*time.Millisecond))))
+			moving = append(moving, send(client, d.request(t.Context(), http.MethodGet, service, "/bytes?n=15&chunk=1&delay=100ms", nil)))
+			silent = append(silent, send(client, d.request(t.Context(), http.MethodPost, service, "/stall", strings.NewReader("body"))))
+			stuck = append(stuck, send(client, d.request(t.Context(), http.MethodGet, service, "/bytes?n=2&chunk=1&delay=1h", nil)))
 		}
 	}
+	for _, answer := range moving {
+		want(t, answer, http.StatusOK)
+	}
+	for _, answer := range silent {
+		problemOf(t, want(t, answer, http.StatusGatewayTimeout))
+	}
+	for _, answer := range stuck {
+		if r := receive(t, "the end of a download that stopped", answer); r.err == nil || r.body != "a" {
+			t.Errorf("a download that stopped ends with %q, %v; want that it is seen to be incomplete", r.body, r.err)
+		}
+	}
+	d.awaitInFlight("one", 0)
+	d.awaitInFlight("two", 0)
+}
 
-	t.Run("of upgraded connections", func(t *testing.T) {
-		t.Parallel()
-		d := d.in(t)
-		l := d.listen("sham")
-		client := d.wire()
-		client.send("GET / HTTP/1.1\r\nHost: sham.default\r\nConnection: Upgrade\r\nUpgrade: any/1\r\n\r\n")
-		endpoint := accept(t, l)
+func TestIdleTimeoutOfUpgradedConnections(t *testing.T) {
+	t.Parallel()
+	d := start(t, []string{sham(t, "shop", "timeouts: {idle: 1s}")})
+	l := d.listen("shop")
+	upgraded := func() (client, endpoint *wire) {
+		client = d.wire()
+		client.send("GET / HTTP/1.1\r\nHost: shop.default\r\nConnection: Upgrade\r\nUpgrade: any/1\r\n\r\n")
+		endpoint = accept(t, l)
 		endpoint.head()
 		endpoint.send("HTTP/1.1 101 Go On\r\nConnection: Upgrade\r\nUpgrade: any/1\r\n\r\n")
 		client.head()
-		for _, way := range [][2]*wire{{client, endpoint}, {endpoint, client}} { // one of them at a time is enough
-			for range 6 {
-				way[0].send("x")
-				if b, err := way[1].r.ReadByte(); b != 'x' || err != nil {
-					t.Fatalf("%q, %v", b, err)
-				}
-				time.Sleep(100 * time.Millisecond) //nolint:forbidigo // silence, but not too long
+		return client, endpoint
+	}
+	client, endpoint := upgraded()
+	client2, endpoint2 := upgraded()
+	for range 15 { // either direction is enough, for longer than the timeout
+		for _, way := range [][2]*wire{{client, endpoint}, {endpoint2, client2}} {
+			way[0].send("x")
+			if b, err := way[1].r.ReadByte(); b != 'x' || err != nil {
+				t.Fatalf("%q, %v", b, err)
 			}
 		}
-		_, err := client.r.ReadByte()
-		if err == nil || isTimeout(err) {
-			t.Errorf("client's side: %v, want that it is closed", err)
+		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // silence, but not too long
+	}
+	for _, side := range []*wire{client, endpoint, client2, endpoint2} {
+		if _, err := side.r.ReadByte(); err == nil || isTimeout(err) {
+			t.Errorf("%v, want that it is closed", err)
 		}
-		if _, err := endpoint.r.ReadByte(); err == nil || isTimeout(err) {
-			t.Errorf("endpoint's side: %v, want that it is closed", err)
-		}
-		d.awaitInFlight("sham", 0)
-	})
+	}
+	d.awaitInFlight("shop", 0)
 }
 
 func TestTotalTimeout(t *testing.T) {

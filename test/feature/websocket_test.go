@@ -51,15 +51,9 @@ func echoes(t testing.TB, ws *websocket.Conn, kind websocket.MessageType, messag
 func TestWebSocket(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
-	shop, gate := gated(t, "shop", nil)
-	d := startTLS(t, ca, t.TempDir(), []string{shop})
+	d := startTLS(t, ca, t.TempDir(), []string{app(t, "shop", []string{"--listen-delay=200ms"})})
 
 	t.Run("survives a cold start", func(t *testing.T) {
-		d := d.in(t)
-		go func() {
-			d.awaitHeld("shop", 1)
-			gate.open()
-		}()
 		ws := dialWebSocket(t, newClient(t), "ws://"+d.http, "shop")
 		echoes(t, ws, websocket.MessageText, []byte("hello"))
 		echoes(t, ws, websocket.MessageBinary, []byte{0, 1, 2, 255})
