@@ -36,6 +36,7 @@ func (c Conflict) String() string {
 		return what + " is reserved for namespace " + c.Owner.Namespace
 	case Claimed, Duplicate:
 		return what + " belongs to " + c.Owner.String()
+	case Invalid:
 	}
 	return what + " can never match"
 }
