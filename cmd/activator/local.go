@@ -111,7 +111,7 @@ func runLocal(ctx context.Context, o *options, logger *zap.Logger) error {
 		return err
 	}
 	l := &laptop{options: o, logger: logger, file: file}
-	if err := l.listen(); err != nil {
+	if err := l.listen(ctx); err != nil {
 		return err
 	}
 	if err := l.assemble(); err != nil {
@@ -122,7 +122,7 @@ func runLocal(ctx context.Context, o *options, logger *zap.Logger) error {
 }
 
 // listen opens every listener, so that a port in use is known before anything is started.
-func (l *laptop) listen() (err error) {
+func (l *laptop) listen(ctx context.Context) (err error) {
 	for _, s := range []struct {
 		field, address string
 		socket         *net.Listener
@@ -136,7 +136,7 @@ func (l *laptop) listen() (err error) {
 		if s.address == "" {
 			continue
 		}
-		if *s.socket, err = net.Listen("tcp", s.address); err != nil {
+		if *s.socket, err = new(net.ListenConfig).Listen(ctx, "tcp", s.address); err != nil {
 			if errors.Is(err, syscall.EADDRINUSE) {
 				return fmt.Errorf("%s: %s is in use by another program; stop it or choose another address", s.field, s.address)
 			}

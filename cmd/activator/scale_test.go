@@ -44,7 +44,7 @@ func heap() uint64 {
 
 func TestAServiceThatWasNeverWokenCostsLittle(t *testing.T) {
 	o := &options{file: manyServicesFile(t), serviceMetrics: "on", rescaleDuration: time.Second, drainTimeout: time.Second}
-	before, goroutinesBefore := heap(), 0
+	before := heap()
 
 	began := time.Now()
 	file, err := local.Load(o.file)
@@ -54,7 +54,7 @@ func TestAServiceThatWasNeverWokenCostsLittle(t *testing.T) {
 	t.Logf("%d services loaded in %v", manyServices, time.Since(began))
 
 	l := &laptop{options: o, logger: zap.NewNop(), file: &local.File{Listen: file.Listen, TLS: file.TLS}}
-	if err := l.listen(); err != nil {
+	if err := l.listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.assemble(); err != nil {
@@ -64,7 +64,7 @@ func TestAServiceThatWasNeverWokenCostsLittle(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- l.run(ctx) }()
 	awaitReady(t, l)
-	goroutinesBefore = runtime.NumGoroutine()
+	goroutinesBefore := runtime.NumGoroutine()
 
 	l.adopt(file)
 	awaitKnown(t, l)
@@ -85,8 +85,9 @@ func TestAServiceThatWasNeverWokenCostsLittle(t *testing.T) {
 
 func awaitReady(t *testing.T, l *laptop) {
 	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	eventually(t, "ready", func() bool {
-		resp, err := http.Get("http://" + l.sockets.metrics.Addr().String() + "/readyz") //nolint:noctx,forbidigo // a test
+		resp, err := client.Get("http://" + l.sockets.metrics.Addr().String() + "/readyz")
 		if err != nil {
 			return false
 		}
