@@ -3,6 +3,7 @@ package apptest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,8 +31,7 @@ func Binary(t testing.TB) string {
 	return path
 }
 
-// build is the package's one variable: "once per test process" is global by nature.
-var build = sync.OnceValues(func() (string, error) {
+var build = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // "once per test process" is global by nature
 	const pkg = "github.com/dormouse-dev/dormouse/test/app"
 	source, err := exec.Command("go", "list", "-f", "{{.Dir}}", pkg).Output()
 	if err != nil {
@@ -65,7 +65,7 @@ var build = sync.OnceValues(func() (string, error) {
 
 // describe adds what a command wrote to stderr.
 func describe(err error) error {
-	if exit, ok := err.(*exec.ExitError); ok {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return fmt.Errorf("%w: %s", err, exit.Stderr)
 	}
 	return err
@@ -144,17 +144,6 @@ func Launch(t testing.TB, args ...string) *App {
 	return app
 }
 
-// see learns from a line of stdout.
-func (a *App) see(line string) {
-	if addr, ok := strings.CutPrefix(line, "address "); ok {
-		a.Addr = addr
-		close(a.addressed)
-	}
-	if line == "listening" {
-		close(a.listening)
-	}
-}
-
 // URL is the http address of a path, such as "/bytes?n=1m".
 func (a *App) URL(path string) string { return "http://" + a.Addr + path }
 
@@ -178,6 +167,17 @@ func (a *App) Signal(sig os.Signal) error { return a.cmd.Process.Signal(sig) }
 
 // Stderr is what the app has written to stderr so far.
 func (a *App) Stderr() string { return a.stderr.String() }
+
+// see learns from a line of stdout.
+func (a *App) see(line string) {
+	if addr, ok := strings.CutPrefix(line, "address "); ok {
+		a.Addr = addr
+		close(a.addressed)
+	}
+	if line == "listening" {
+		close(a.listening)
+	}
+}
 
 // log keeps what a process writes and shows it line by line.
 type log struct {

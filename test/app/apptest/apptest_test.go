@@ -1,6 +1,7 @@
 package apptest
 
 import (
+	"errors"
 	"net"
 	"os"
 	"syscall"
@@ -47,7 +48,7 @@ func TestTheEnvironmentDoesNotLeakIntoTheApp(t *testing.T) {
 func TestTheAppEndsWithItsTest(t *testing.T) {
 	var app *App
 	t.Run("owner", func(t *testing.T) { app = Start(t, "--ignore-sigterm") })
-	if err := app.Signal(syscall.Signal(0)); err != os.ErrProcessDone {
+	if err := app.Signal(syscall.Signal(0)); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("still there: %v", err)
 	}
 	if code := app.ExitCode(); code != -1 {
