@@ -140,7 +140,7 @@ func TestHeadersTellsTheRequestByteForByte(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := decode[received](t, string(body))
-		if got.Method != "OPTIONS" || got.RequestURI != uri || got.ContentLength != 4 || got.Headers.Get("X-B") != "2" {
+		if got.Method != http.MethodOptions || got.RequestURI != uri || got.ContentLength != 4 || got.Headers.Get("X-B") != "2" {
 			t.Errorf("%s: %+v", uri, got)
 		}
 		if !slices.Equal(got.Lines, lines) {

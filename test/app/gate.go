@@ -60,23 +60,9 @@ func (g *gate) Refuse(d time.Duration) {
 	g.refuseLocked(d)
 }
 
-func (g *gate) refuseLocked(d time.Duration) {
-	if g.err != nil {
-		return
-	}
-	if g.listener != nil {
-		g.listener.Close()
-		g.listener = nil
-	}
-	if g.reopen != nil {
-		g.reopen.Stop()
-	}
-	g.reopen = time.AfterFunc(d, func() { g.Open() }) // Accept returns its error
-}
-
 // Accept waits for the next connection, and through the times when none is taken.
 func (g *gate) Accept() (net.Conn, error) {
-	time.Sleep(g.acceptDelay)
+	time.Sleep(g.acceptDelay) //nolint:forbidigo // the delay is what was asked for
 	for {
 		listener, err := g.current()
 		if err != nil {
@@ -113,6 +99,20 @@ func (g *gate) Accepted() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.accepted
+}
+
+func (g *gate) refuseLocked(d time.Duration) {
+	if g.err != nil {
+		return
+	}
+	if g.listener != nil {
+		g.listener.Close()
+		g.listener = nil
+	}
+	if g.reopen != nil {
+		g.reopen.Stop()
+	}
+	g.reopen = time.AfterFunc(d, func() { g.Open() }) // Accept returns its error
 }
 
 // current is the listening socket, as soon as there is one.

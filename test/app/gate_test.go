@@ -16,7 +16,7 @@ func TestBacklogBoundsConnectionsNotAccepted(t *testing.T) {
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
 	}
 	if c, err := net.DialTimeout("tcp", app.Addr, 100*time.Millisecond); err == nil {
 		c.Close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -79,7 +80,7 @@ func (testService) StreamingInputCall(stream grpc.ClientStreamingServer[testpb.S
 	var sum int32
 	for {
 		in, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return stream.SendAndClose(&testpb.StreamingInputCallResponse{AggregatedPayloadSize: sum})
 		}
 		if err != nil {
@@ -109,7 +110,7 @@ func (testService) FullDuplexCall(stream grpc.BidiStreamingServer[testpb.Streami
 	}
 	for {
 		in, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"testing"
 	"time"
 
-	"github.com/dormouse-dev/dormouse/test/app/apptest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -14,6 +14,8 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/dormouse-dev/dormouse/test/app/apptest"
 )
 
 // overGRPC runs a test against net/http's transport and grpc-go's own.
@@ -107,7 +109,7 @@ func TestGRPCBothStreams(t *testing.T) {
 		if err := stream.CloseSend(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := stream.Recv(); err != io.EOF {
+		if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 			t.Errorf("ended with %v", err)
 		}
 	})
@@ -117,7 +119,7 @@ func TestGRPCAnswersWithTheStatusAskedFor(t *testing.T) {
 	overGRPC(t, func(t *testing.T, cc *grpc.ClientConn) {
 		want := &testpb.EchoStatus{Code: int32(codes.DataLoss), Message: "ünï\t☺"}
 		_, err := testpb.NewTestServiceClient(cc).UnaryCall(t.Context(), &testpb.SimpleRequest{ResponseStatus: want})
-		if got := status.Convert(err); got.Code() != codes.DataLoss || got.Message() != want.Message {
+		if got := status.Convert(err); got.Code() != codes.DataLoss || got.Message() != want.GetMessage() {
 			t.Errorf("unary: %v", err)
 		}
 		stream, err := testpb.NewTestServiceClient(cc).FullDuplexCall(t.Context())
@@ -127,7 +129,7 @@ func TestGRPCAnswersWithTheStatusAskedFor(t *testing.T) {
 		if err := stream.Send(&testpb.StreamingOutputCallRequest{ResponseStatus: want}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := stream.Recv(); status.Convert(err).Message() != want.Message {
+		if _, err := stream.Recv(); status.Convert(err).Message() != want.GetMessage() {
 			t.Errorf("stream: %v", err)
 		}
 		if _, err := testpb.NewTestServiceClient(cc).UnimplementedCall(t.Context(), &testpb.Empty{}); status.Code(err) != codes.Unimplemented {

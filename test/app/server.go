@@ -87,6 +87,23 @@ func (s *server) Run(ctx context.Context) error {
 	}
 }
 
+// ServeHTTP names the server, counts, delays and answers.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-App-Name", s.cfg.name)
+	w.Header().Set("X-App-Listening", s.listening)
+	connOf(r).requests.Add(1)
+	if path := r.URL.Path; path != "/count" && path != "/healthz" && !strings.HasPrefix(path, "/grpc.health.v1.Health/") {
+		s.counters.begin()
+		defer s.counters.end(r)
+	}
+	pause(r, s.cfg.headerDelay)
+	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		s.grpc.ServeHTTP(w, r)
+		return
+	}
+	s.handler(r)(w, r, &params{values: r.URL.Query()})
+}
+
 func (s *server) setReady() {
 	s.ready.Store(true)
 	s.health.Resume()
@@ -122,23 +139,6 @@ func (s *server) serveGRPC() (serve func() error, shutdown func()) {
 		s.grpc.GracefulStop()
 	}
 	return serve, shutdown
-}
-
-// ServeHTTP names the server, counts, delays and answers.
-func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-App-Name", s.cfg.name)
-	w.Header().Set("X-App-Listening", s.listening)
-	connOf(r).requests.Add(1)
-	if path := r.URL.Path; path != "/count" && path != "/healthz" && !strings.HasPrefix(path, "/grpc.health.v1.Health/") {
-		s.counters.begin()
-		defer s.counters.end(r)
-	}
-	pause(r, s.cfg.headerDelay)
-	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-		s.grpc.ServeHTTP(w, r)
-		return
-	}
-	s.handler(r)(w, r, &params{values: r.URL.Query()})
 }
 
 // handler finds the handler without http.ServeMux, which answers an unclean path with a redirect: such paths are what clients try here.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+
 	"github.com/dormouse-dev/dormouse/test/app/apptest"
 )
 
