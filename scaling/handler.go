@@ -120,9 +120,19 @@ func (h *ScaleHandler) Adopt(services []*Service) {
 		now.order = append(now.order, s.Key)
 		members[t] = append(members[t], s)
 	}
+	// Its services are the first that a new target hears of, whoever finds it first.
+	for t, services := range members {
+		if before.byTarget[t.id] == nil {
+			t.inbox = []mail{{event: event{kind: evConfigured}, services: services}}
+		}
+	}
 	h.targets.Store(now)
 	for t, services := range members {
-		t.post(mail{event: event{kind: evConfigured}, services: services})
+		if before.byTarget[t.id] == nil {
+			t.post()
+		} else {
+			t.post(mail{event: event{kind: evConfigured}, services: services})
+		}
 	}
 	for id, t := range before.byTarget {
 		if now.byTarget[id] == nil {

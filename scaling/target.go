@@ -51,10 +51,11 @@ type answer struct {
 	err    error
 }
 
-// post hands the target its mail, in order. It does not wait for anything but other mail of the same target.
-func (t *target) post(m mail) {
+// post hands the target its mail, in order, and works off what is there. It does not wait for anything but other mail of
+// the same target.
+func (t *target) post(mails ...mail) {
 	t.mu.Lock()
-	t.inbox = append(t.inbox, m)
+	t.inbox = append(t.inbox, mails...)
 	if t.busy {
 		t.mu.Unlock()
 		return

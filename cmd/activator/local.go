@@ -219,15 +219,17 @@ func server(h http.Handler, writeTimeout time.Duration) *http.Server {
 	}
 }
 
-// adopt makes the file's services the ones that are known, to each part before those that tell it of them.
+// adopt makes the file's services the ones that are known, to each part before those that tell it of them; the routes,
+// through which requests tell, come last.
 func (l *laptop) adopt(file *local.File) {
 	services := make([]*scaling.Service, len(file.Services))
 	for i, d := range file.Services {
 		services[i] = &d.Service
 	}
-	l.proxy.Adopt(services)
+	l.gates.Adopt(services)
 	l.scaler.Adopt(services)
 	l.backend.Adopt(file.Services)
+	l.proxy.Adopt(services)
 }
 
 // run starts everything, and ends it in order: first the proxy, which may need processes and wakes to finish what it
