@@ -6,9 +6,8 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/zap"
-
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"github.com/dormouse-dev/dormouse/metrics"
 )
@@ -42,22 +41,21 @@ func TestAServiceCanBeWokenWhileItIsAdopted(t *testing.T) {
 	running.Go(func() { _ = h.Run(ctx) })
 	<-h.Started()
 
-	const rounds, added = 20, 200
+	const rounds, added = 10, 100
 	var services []*Service
 	for round := range rounds {
 		var wakers sync.WaitGroup
 		adopted := make(chan struct{})
 		last := Key{"web", fmt.Sprintf("s%d", (round+1)*added-1)}
 		wakers.Go(func() {
-			for {
-				_, err := h.ScaleUp(ctx, last)
+			for known := false; !known; {
 				select {
 				case <-adopted:
-					if err != nil {
-						t.Errorf("wake %s: %v", last, err)
-					}
-					return
+					known = true
 				default:
+				}
+				if _, err := h.ScaleUp(ctx, last); known && err != nil {
+					t.Errorf("wake %s: %v", last, err)
 				}
 			}
 		})
