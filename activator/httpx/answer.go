@@ -8,6 +8,18 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dormouse-dev/dormouse/metrics"
+)
+
+const (
+	// maxInformed is how many interim answers are passed on for one request.
+	maxInformed = 100
+
+	// informPatience is how long a client may take to take one.
+	informPatience = time.Second
 )
 
 // copySize is the size of the buffers that bodies are copied with, in bytes.
@@ -20,7 +32,7 @@ func (h *Handler) buffer() *[copySize]byte {
 
 // answer passes an endpoint's answer on to the client, and reports whether it was read to its end.
 func (x *exchange) answer(resp *http.Response) (whole bool) {
-	if cause := x.interruption.answering(); cause != causeNone || resp.StatusCode < 200 {
+	if cause := x.interruption.answering(); cause != causeNone || resp.StatusCode < 200 || resp.StatusCode > 999 {
 		x.lost(errStatus)
 		return false
 	}
@@ -42,6 +54,10 @@ func (x *exchange) answer(resp *http.Response) (whole bool) {
 		x.status = statusLeft
 	default:
 		x.partial = true
+		x.counters().Refused(metrics.RefusedUpstream)
+		if log := x.handler.options.Logger.Check(zap.DebugLevel, "answer broken off"); log != nil {
+			log.Write(zap.Stringer("service", x.service.Gate.Key()), zap.Int("status", x.status), zap.Error(err))
+		}
 	}
 	return false
 }
@@ -51,12 +67,15 @@ func (x *exchange) writeHeader(resp *http.Response) {
 	h := x.w.Header()
 	dropHopByHop(resp.Header)
 	maps.Copy(h, resp.Header)
+	if len(h["Content-Length"]) > 1 { // HTTP/2 endpoints can say what they like, but not how HTTP/1.1 is framed
+		delete(h, "Content-Length")
+	}
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // net/http would guess one
 	}
 	if names := trailerNames(resp.Trailer); names != "" {
 		h["Trailer"] = []string{names}
-		if x.r.ProtoMajor == 1 && x.r.ProtoMinor > 0 {
+		if x.r.ProtoMajor == 1 && x.r.ProtoMinor > 0 && x.r.Method != http.MethodHead {
 			delete(h, "Content-Length") // in HTTP/1.1, trailers follow chunks only
 		}
 	}
@@ -106,13 +125,20 @@ func (x *exchange) inform(code int, header http.Header) {
 	}
 	x.informing.Lock()
 	defer x.informing.Unlock()
-	if x.final {
+	if x.informed++; x.final || x.informed > maxInformed {
 		return
 	}
 	dropHopByHop(header)
 	h := x.w.Header()
 	maps.Copy(h, header)
+	control := http.NewResponseController(x.w)
+	_ = control.SetWriteDeadline(time.Now().Add(informPatience)) // others may wait for who calls this
 	x.w.WriteHeader(code)
+	var end time.Time
+	if x.interruption.why() != causeNone {
+		end = longAgo()
+	}
+	_ = control.SetWriteDeadline(end)
 	clear(h)
 }
 

@@ -1,13 +1,17 @@
 package httpx_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -198,4 +202,43 @@ func resident(b *testing.B) int {
 	var size, pages int
 	_, _ = fmt.Sscan(string(text), &size, &pages)
 	return pages * os.Getpagesize()
+}
+
+// BenchmarkDownload measures what passing a big answer on costs.
+func BenchmarkDownload(b *testing.B) {
+	const size = 1 << 20
+	h := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		_, _ = w.Write(make([]byte, size))
+	}
+	download := func(b *testing.B, address string) {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close()
+		r := bufio.NewReader(c)
+		b.SetBytes(size)
+		before := cpu()
+		for b.Loop() {
+			_, _ = io.WriteString(c, benchRequest)
+			resp := answer(b, r, "GET")
+			if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil {
+				b.Fatal(n, err)
+			}
+		}
+		b.ReportMetric(float64(cpu()-before)/float64(b.N)/1000, "cpu-µs/op")
+	}
+	b.Run("dormouse", func(b *testing.B) {
+		p := newProxy(b)
+		s := httptest.NewServer(http.HandlerFunc(h))
+		defer s.Close()
+		p.publish(p.endpoint(s.URL, scaling.ProtocolHTTP1))
+		download(b, p.addr)
+	})
+	b.Run("direct", func(b *testing.B) {
+		s := httptest.NewServer(http.HandlerFunc(h))
+		defer s.Close()
+		download(b, addressOf(s.URL))
+	})
 }

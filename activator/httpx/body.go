@@ -76,7 +76,7 @@ func (r *bodyReader) Read(p []byte) (n int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		b.complete.Store(true)
 		if r.sent != nil {
 			r.sent()
@@ -110,26 +110,27 @@ func (r *bodyReader) Close() error {
 
 // send writes the body to c as HTTP/1.1 delimits it (RFC 9112 section 6), each piece as soon as it is read. Nothing that
 // looks like its end is written unless all of it was.
-func (b *bodyReader) send(c *http1Conn, buf []byte) error {
-	x := b.body.x
-	r := x.r
+func (r *bodyReader) send(c *http1Conn, buf []byte) error {
+	x := r.body.x
+	in, left := x.r, x.r.ContentLength
 	var w io.Writer = c.w
 	var chunked io.WriteCloser
-	if r.ContentLength < 0 {
+	if in.ContentLength < 0 {
 		chunked = httputil.NewChunkedWriter(c.w)
 		w = chunked
 	}
 	for {
-		n, err := b.Read(buf)
-		if err != nil && err != io.EOF {
+		n, err := r.Read(buf)
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
+		left -= int64(n)
 		if n > 0 {
 			if _, err := w.Write(buf[:n]); err != nil {
 				return err
 			}
 		}
-		if err == io.EOF {
+		if err != nil {
 			break
 		}
 		if err := c.w.Flush(); err != nil {
@@ -141,7 +142,9 @@ func (b *bodyReader) send(c *http1Conn, buf []byte) error {
 		if err := chunked.Close(); err != nil {
 			return err
 		}
-		writeTrailer(c.w, r.Trailer)
+		writeTrailer(c.w, in.Trailer)
+	} else if left != 0 { // the endpoint would take another request's bytes for the rest
+		return io.ErrUnexpectedEOF
 	}
 	return c.w.Flush()
 }

@@ -29,6 +29,7 @@ type Conn struct {
 	closed func()       // or nil
 
 	used    atomic.Bool  // bytes were read
+	http2   atomic.Bool  // it has carried a request of HTTP/2
 	idle    atomic.Int64 // Unix nanoseconds since when no request is being served; 0: one is; retired: never again
 	ending  atomic.Uint32
 	lingers sync.Once
@@ -86,8 +87,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := c.Conn.Read(p)
-	if n == 0 {
-		return n, err
+	if n == 0 || c.http2.Load() && c.idle.Load() != retired {
+		return n, err // on HTTP/2 bytes need not be a request
 	}
 	if since := c.idle.Load(); since != 0 {
 		if since == retired || !c.idle.CompareAndSwap(since, 0) {
@@ -96,6 +97,16 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.used.Store(true)
 	}
 	return n, err
+}
+
+// serving notes that a request is being served, which net/http may have read with one before it.
+func (c *Conn) serving(http2 bool) {
+	if http2 && !c.http2.Load() {
+		c.http2.Store(true)
+	}
+	if since := c.idle.Load(); since > 0 {
+		c.idle.CompareAndSwap(since, 0)
+	}
 }
 
 // Write implements net.Conn. After an abort not even TLS's close_notify is written: it would make an incomplete answer

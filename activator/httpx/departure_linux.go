@@ -22,10 +22,10 @@ type departures struct {
 	watched map[uint64]watched
 }
 
-// watched is a connection whose client may leave.
+// watched is a connection whose client may leave, and what is to be done then.
 type watched struct {
 	conn *net.TCPConn
-	left chan<- struct{}
+	left func()
 }
 
 // run watches until ctx ends, also for what was watched before.
@@ -74,17 +74,15 @@ func (d *departures) next(epoll syscall.RawConn) error {
 	defer d.mu.Unlock()
 	for _, e := range events[:max(n, 0)] {
 		if w, ok := d.watched[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]; ok {
-			select {
-			case w.left <- struct{}{}:
-			default:
-			}
+			w.left()
 		}
 	}
 	return errors.Join(err, waitErr)
 }
 
-// watch sends to left, without blocking, when the client of c is gone. The id ends that with forget.
-func (d *departures) watch(c *net.TCPConn, left chan<- struct{}) (id uint64) {
+// watch calls left when the client of c is gone. The id, which is not 0, ends that with forget: when forget returns, left
+// is not called any more. It must not block, nor watch or forget itself.
+func (d *departures) watch(c *net.TCPConn, left func()) (id uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.last++

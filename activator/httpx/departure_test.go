@@ -1,6 +1,7 @@
 package httpx_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -82,4 +83,32 @@ func TestAStreamThatIsCancelledIsNotHeldAnyLonger(t *testing.T) {
 	eventually(t, "the departure to be counted", func() bool {
 		return p.metric("dormouse_requests_total", "code", "499") == 1
 	})
+}
+
+func TestAClientThatLeavesAnUploadThatNobodyReadsEndsIt(t *testing.T) {
+	p := newProxy(t, insecure)
+	begun, release := make(chan struct{}, 1), make(chan struct{})
+	defer close(release)
+	for kind, e := range p.endpoints(func(_ http.ResponseWriter, _ *http.Request) {
+		begun <- struct{}{}
+		<-release
+	}) {
+		p.publish(e)
+		for way, dial := range p.dials(t) {
+			t.Run(way+"→"+kind, func(t *testing.T) {
+				c := dial()
+				_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: shop.web\r\nContent-Length: 1000000000\r\n\r\n")
+				go func() { _, _ = io.Copy(c, neverEnding('x')) }()
+				<-begun
+				time.Sleep(50 * time.Millisecond) // for all buffers to be full
+				tcp, ok := c.(*net.TCPConn)
+				if !ok {
+					tcp = c.(*tls.Conn).NetConn().(*net.TCPConn)
+				}
+				_ = tcp.SetLinger(0) // a FIN would wait behind what there is no room for
+				_ = tcp.Close()
+				p.awaitIdle()
+			})
+		}
+	}
 }

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/dormouse-dev/dormouse/activator/balance"
 	"github.com/dormouse-dev/dormouse/activator/hold"
@@ -20,6 +20,10 @@ import (
 // waiterCost is about what a held request keeps in memory besides its header: a goroutine or two, net/http's state and
 // buffers, and ours.
 const waiterCost = 16 << 10
+
+// smallBody is how long a body may be to go to any endpoint, even one that does not read, before its client can have left:
+// net/http notices that only when the body was read to its end.
+const smallBody = 16 << 10
 
 // statusLeft is what stands for the answer in metrics when the client left before it was complete. The number is nginx's.
 const statusLeft = 499
@@ -44,21 +48,29 @@ type exchange struct {
 	refusal  hold.Refusal  // where the gate has refused
 	refused  bool
 	retried  bool          // it was sent once already
+	avoid    upstream      // on this, or nil
 	wait     time.Duration // how long it was held; zero: it was not
 	status   int           // of the answer; 0: none was begun
 	partial  bool          // the answer will not be complete
 	hijacked bool
+	failure  error  // why the endpoint's answer was lost, or nil
+	watch    uint64 // for the client's departure; 0: none
+	finished bool   // run has returned
+	loud     bool   // an interruption of an earlier attempt may still be running
 
+	departed     func() // clientDeparted, made once
 	interruption interruption
 
 	informing sync.Mutex // guards the following, and everything that writes 1xx
 	continued bool       // the client was told to send its body
 	final     bool       // the header of the answer is being written
+	informed  int        // how many interim answers have come
 }
 
 func newExchange(h *Handler) *exchange {
 	x := &exchange{handler: h, told: make(chan struct{}, 1), left: make(chan struct{}, 1)}
 	x.Grantee = x
+	x.departed = x.clientDeparted
 	x.body.x = x
 	x.interruption.x = x
 	x.interruption.leave = x.interruption.gone
@@ -68,11 +80,14 @@ func newExchange(h *Handler) *exchange {
 func (x *exchange) begin(w http.ResponseWriter, r *http.Request, now time.Time) {
 	x.w, x.r, x.arrived = w, r, now
 	x.client, _ = r.Context().Value(connKey{}).(*Conn)
+	if x.client != nil {
+		x.client.serving(r.ProtoMajor == 2)
+	}
 	x.body.begin(r)
 	x.request.target = target(r)
-	x.service, x.retried, x.wait = nil, false, 0
-	x.status, x.partial, x.hijacked = 0, false, false
-	x.continued, x.final = false, false
+	x.service, x.retried, x.avoid, x.wait = nil, false, nil, 0
+	x.status, x.partial, x.hijacked, x.failure, x.finished, x.loud = 0, false, false, nil, false, false
+	x.continued, x.final, x.informed = false, false, 0
 	x.interruption.reset()
 	if x.body.present && r.ProtoMajor == 1 {
 		// Both directions flow at once; and what is not read of a request is our business, in end.
@@ -95,12 +110,17 @@ func (x *exchange) run() {
 			going = false
 		}
 	}
+	x.finished = true
 }
 
 // enter finds the service and asks at its gate. It reports false if the request is answered already.
 func (x *exchange) enter() (outcome hold.Outcome, going bool) {
 	if x.r.Method == http.MethodConnect {
 		x.refuse(problemConnect())
+		return 0, false
+	}
+	if !httpguts.ValidHeaderFieldName(x.r.Method) { // a token; on HTTP/2 net/http takes anything
+		x.refuse(problemMethod())
 		return 0, false
 	}
 	path, wellFormed := pathOf(x.request.target)
@@ -159,18 +179,23 @@ func (x *exchange) cost() int64 {
 func (x *exchange) carry() (outcome hold.Outcome, going bool) {
 	x.service.inTime()
 	x.interruption.begin()
+	if x.body.present && (x.r.ContentLength < 0 || x.r.ContentLength > smallBody) {
+		x.watchClient()
+	}
 	up, err := x.connect()
 	if err != nil {
 		return x.unreachable(err)
 	}
 	resp, err := up.roundTrip(x)
 	if err != nil && x.retriable(up, err) {
-		x.retried = true
 		up.end(x, false)
-		if up, err = x.connect(); err != nil {
-			return x.unreachable(err)
+		if x.repeatable() { // still: until end, the body could be read
+			x.retried, x.avoid = true, up
+			if up, err = x.connect(); err != nil {
+				return x.unreachable(err)
+			}
+			resp, err = up.roundTrip(x)
 		}
-		resp, err = up.roundTrip(x)
 	}
 	if err != nil {
 		up.end(x, false)
@@ -197,7 +222,7 @@ func (x *exchange) unreachable(err error) (outcome hold.Outcome, going bool) {
 		x.lost(err)
 		return 0, false
 	}
-	x.interruption.end()
+	x.loud = !x.interruption.end() || x.loud
 	reason := reasonOf(err)
 	x.service.Metrics.DialFailure(reason)
 	gate, lease, now := x.service.Gate, x.lease, time.Now()
@@ -220,9 +245,7 @@ func (x *exchange) firstByte() { x.service.Gate.Answered(&x.lease, x.wait > 0) }
 
 // lost answers a request whose endpoint has not answered it.
 func (x *exchange) lost(err error) {
-	if log := x.handler.options.Logger.Check(zap.DebugLevel, "request lost"); log != nil {
-		log.Write(zap.Stringer("service", x.service.Gate.Key()), zap.Error(err))
-	}
+	x.failure = err
 	switch cause := x.interruption.why(); {
 	case x.body.broken.Load():
 		x.bodyFailed()
@@ -246,11 +269,41 @@ func (x *exchange) bodyFailed() {
 	x.refuse(problemBody())
 }
 
+// watchClient has the client of a connection of HTTP/1.1 watched: net/http does not know that it leaves as long as it has
+// more to send, be it the rest of the body or another request.
+func (x *exchange) watchClient() {
+	if x.watch == 0 && x.client != nil && x.client.tcp != nil && x.r.ProtoMajor == 1 {
+		x.watch = x.handler.departures.watch(x.client.tcp, x.departed)
+	}
+}
+
+func (x *exchange) unwatchClient() {
+	if x.watch == 0 {
+		return
+	}
+	x.handler.departures.forget(x.client.tcp, x.watch)
+	x.watch = 0
+	select {
+	case <-x.left:
+	default:
+	}
+}
+
+// clientDeparted is called by the watcher's goroutine.
+func (x *exchange) clientDeparted() {
+	select {
+	case x.left <- struct{}{}:
+	default:
+	}
+	x.interruption.interrupt(causeLeft)
+}
+
 // end is the last thing that is done for every request. It panics with http.ErrAbortHandler where the client must see that
 // its answer is not complete, or does not see anything any more.
 func (x *exchange) end() {
 	x.endLease(nil) // still there only after a panic
-	quiet := x.interruption.end()
+	x.unwatchClient()
+	quiet := x.interruption.end() && x.finished && !x.loud
 	abort := x.partial || x.status == statusLeft
 	if x.client != nil && x.r.ProtoMajor == 1 && !x.hijacked {
 		switch {

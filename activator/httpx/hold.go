@@ -53,9 +53,8 @@ const (
 // await waits until the gate tells, the client leaves or the time is over. It is where held requests spend their time.
 func (x *exchange) await() holdEnd {
 	began := time.Now()
-	crowded, watch := x.beginHold()
-	defer x.endHold(began, watch)
-	if crowded {
+	defer x.endHold(began)
+	if x.beginHold() {
 		return x.leave(holdCrowded)
 	}
 	var timeout <-chan time.Time
@@ -76,30 +75,19 @@ func (x *exchange) await() holdEnd {
 	}
 }
 
-// beginHold counts the request among those of its connection that are held, or has its client watched (watch is not 0).
-func (x *exchange) beginHold() (crowded bool, watch uint64) {
-	switch c := x.client; {
-	case c == nil:
-		return false, 0
-	case x.r.ProtoMajor == 2:
-		return c.held.Add(1) > maxHeldStreams, 0
-	case c.tcp != nil:
-		return false, x.handler.departures.watch(c.tcp, x.left)
+// beginHold counts the request among those of its connection that are held, or has its client watched.
+func (x *exchange) beginHold() (crowded bool) {
+	if c := x.client; c != nil && x.r.ProtoMajor == 2 {
+		return c.held.Add(1) > maxHeldStreams
 	}
-	return false, 0
+	x.watchClient()
+	return false
 }
 
-func (x *exchange) endHold(began time.Time, watch uint64) {
+func (x *exchange) endHold(began time.Time) {
 	x.wait += max(1, time.Since(began))
-	switch c := x.client; {
-	case c != nil && x.r.ProtoMajor == 2:
+	if c := x.client; c != nil && x.r.ProtoMajor == 2 {
 		c.held.Add(-1)
-	case watch != 0:
-		x.handler.departures.forget(c.tcp, watch)
-		select {
-		case <-x.left:
-		default:
-		}
 	}
 }
 

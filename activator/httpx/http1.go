@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -112,7 +113,10 @@ func (c *http1Conn) roundTrip(x *exchange) (*http.Response, error) {
 	default:
 		c.sendBody(x)
 	}
-	for {
+	for informed := 0; ; informed++ {
+		if informed > maxInformed {
+			return nil, errStatus
+		}
 		if err := c.awaitByte(x, patience); err != nil {
 			return nil, err
 		}
@@ -256,7 +260,8 @@ func (c *http1Conn) bodySender(x *exchange, body *bodyReader, sent chan<- error)
 // speaks against it; it is returned where the gate keeps it.
 func (c *http1Conn) end(x *exchange, whole bool) balance.Conn {
 	complete := c.endBody(x, whole)
-	free := whole && complete && !c.response.Close && c.r.Buffered() == 0
+	undisturbed := x.interruption.disengage() == causeNone // else its deadlines have passed
+	free := whole && complete && undisturbed && !c.response.Close && c.r.Buffered() == 0 && !c.surplus()
 	c.exchange, c.response, c.body, c.sent = nil, nil, nil, nil
 	switch {
 	case !free:
@@ -273,6 +278,18 @@ func (c *http1Conn) end(x *exchange, whole bool) balance.Conn {
 	}
 	c.old = true
 	return c
+}
+
+// surplus reports whether TLS has decrypted more than the answer. In clear text, what is more is in c.r or in the socket.
+func (c *http1Conn) surplus() bool {
+	t, ok := c.Conn.(*tls.Conn)
+	if !ok {
+		return false
+	}
+	_ = t.SetReadDeadline(longAgo())
+	n, err := t.Read(make([]byte, 1))
+	_ = t.SetReadDeadline(time.Time{})
+	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // endBody waits until nobody sends the request's body any more, and reports whether it was sent to its end.

@@ -25,10 +25,6 @@ const (
 	causeTotal         // it took too long as a whole
 )
 
-// uploadPatience is how long the rest of an HTTP/1.1 request may take until its client is watched. net/http notices that a
-// client has left only where its body is read, and nobody reads while the endpoint takes nothing.
-const uploadPatience = 100 * time.Millisecond
-
 // interruption breaks an exchange off from outside its goroutine: because its client left, or because it takes too long.
 type interruption struct {
 	x     *exchange
@@ -42,10 +38,9 @@ type interruption struct {
 	writing  bool        // the answer's header is on its way
 	switched bool        // the connection is an upgraded one
 	stop     func() bool // ends waiting for the request's context
-	header   *time.Timer // these four, or nil
+	header   *time.Timer // these three, or nil
 	idle     *time.Timer
 	total    *time.Timer
-	upload   *time.Timer
 
 	last atomic.Int64 // when a byte came or went, in Unix nanoseconds; kept only if there is a bound
 }
@@ -69,9 +64,6 @@ func (i *interruption) begin() {
 		i.last.Store(time.Now().UnixNano())
 		i.idle = time.AfterFunc(timeouts.Idle, i.checkIdle)
 	}
-	if i.x.body.unread() && i.x.r.ProtoMajor == 1 && i.x.client != nil && i.x.client.tcp != nil {
-		i.upload = time.AfterFunc(uploadPatience, i.watchUpload)
-	}
 }
 
 // end undoes begin. It reports whether nothing of it is still running: what is does nothing any more, but it must not
@@ -83,12 +75,12 @@ func (i *interruption) end() (quiet bool) {
 		return true
 	}
 	quiet = i.stop()
-	for _, t := range []*time.Timer{i.header, i.idle, i.total, i.upload} {
+	for _, t := range []*time.Timer{i.header, i.idle, i.total} {
 		if t != nil && !t.Stop() {
 			quiet = false
 		}
 	}
-	i.on, i.up, i.stop, i.header, i.idle, i.total, i.upload = false, nil, nil, nil, nil, nil, nil
+	i.on, i.up, i.stop, i.header, i.idle, i.total = false, nil, nil, nil, nil, nil
 	i.last.Store(0)
 	return quiet
 }
@@ -98,6 +90,14 @@ func (i *interruption) engage(up upstream) cause {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.up = up
+	return i.cause
+}
+
+// disengage ends what engage began, before the connection may go to somebody else, and returns the cause as engage does.
+func (i *interruption) disengage() cause {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.up = nil
 	return i.cause
 }
 
@@ -170,26 +170,6 @@ func (i *interruption) gone() {
 	defer i.mu.Unlock()
 	if i.on {
 		i.interruptLocked(causeOf(i.x.r.Context()))
-	}
-}
-
-// watchUpload breaks the exchange off if its client leaves, until the exchange ends.
-func (i *interruption) watchUpload() {
-	i.mu.Lock()
-	if !i.on || !i.x.body.unread() {
-		i.mu.Unlock()
-		return
-	}
-	ctx, client := i.x.r.Context(), i.x.client.tcp
-	i.mu.Unlock()
-
-	left := make(chan struct{}, 1)
-	watch := i.x.handler.departures.watch(client, left)
-	defer i.x.handler.departures.forget(client, watch)
-	select {
-	case <-left:
-		i.interrupt(causeLeft)
-	case <-ctx.Done():
 	}
 }
 

@@ -50,6 +50,13 @@ func problemConnect() problem {
 	}
 }
 
+func problemMethod() problem {
+	return problem{
+		status: http.StatusBadRequest, name: "method", title: "The method is malformed",
+		detail: "A method is a token, such as GET.",
+	}
+}
+
 func problemTarget() problem {
 	return problem{
 		status: http.StatusBadRequest, name: "target", title: "Malformed request target",
@@ -176,8 +183,11 @@ func (x *exchange) refuse(p problem) {
 		x.counters().Refused(p.counted)
 	}
 	if log := x.handler.options.Logger.Check(zap.DebugLevel, "request refused"); log != nil {
-		log.Write(zap.String("problem", p.name), zap.Int("status", p.status), zap.String("host", x.r.Host))
+		log.Write(zap.String("problem", p.name), zap.Int("status", p.status), zap.String("host", x.r.Host), zap.Error(x.failure))
 	}
+	x.informing.Lock()
+	x.final = true
+	x.informing.Unlock()
 	h := x.w.Header()
 	if p.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, TRACE") // RFC 9110 section 15.5.6 wants some
@@ -187,9 +197,6 @@ func (x *exchange) refuse(p problem) {
 	}
 	x.timeHold(h)
 	x.closing(h)
-	x.informing.Lock()
-	x.final = true
-	x.informing.Unlock()
 	if grpc := x.r.Header.Get("Content-Type"); strings.HasPrefix(grpc, "application/grpc") {
 		// Trailers-only: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 		h.Set("Content-Type", grpc)

@@ -210,12 +210,13 @@ func TestAClientThatDoesNotReadIsBrokenOffByTheIdleTimeout(t *testing.T) {
 	}))
 	defer s.Close()
 	p.publish(p.endpoint(s.URL, scaling.ProtocolHTTP1))
+	carried := func() bool { return p.gates.Activity(key).Carried }
 	p.raw(t, "GET / HTTP/1.1\r\nHost: shop.web\r\n\r\n")
+	eventually(t, "the first request to be broken off", carried)
 	resp, err := p.client(h2c).Do(p.request(http.MethodGet, "/", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	eventually(t, "the requests to begin", func() bool { return p.gates.Activity(key).InFlight == 2 })
 	p.awaitIdle()
 }

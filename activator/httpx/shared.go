@@ -92,10 +92,8 @@ func isEnded(err error) bool { return err == context.Canceled } //nolint:errorli
 func (p *pool) take(x *exchange) (up upstream, call *dialCall, own bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !x.retried {
-		if up := p.reserveLocked(x); up != nil {
-			return up, nil, false
-		}
+	if up := p.reserveLocked(x); up != nil {
+		return up, nil, false
 	}
 	if p.dial != nil && !p.speaks1 {
 		return nil, p.dial, false
@@ -109,18 +107,19 @@ func (p *pool) take(x *exchange) (up upstream, call *dialCall, own bool) {
 func (p *pool) reserveLocked(x *exchange) upstream {
 	kept := p.http2[:0]
 	var up upstream
+	failed, _ := x.avoid.(*http2Stream) // a connection opened since is as good as a new one
 	for _, c := range p.http2 {
 		if c.Err() != nil {
 			continue
 		}
 		kept = append(kept, c)
-		if up == nil && c.Reserve() == nil {
+		if up == nil && (failed == nil || failed.conn != c) && c.Reserve() == nil {
 			up = &http2Stream{conn: c, old: true, scheme: schemeOf(x.lease.Endpoint)}
 		}
 	}
 	clear(p.http2[len(kept):])
 	p.http2 = kept
-	for up == nil && len(p.http1) > 0 {
+	for up == nil && !x.retried && len(p.http1) > 0 {
 		last := len(p.http1) - 1
 		idle := p.http1[last]
 		p.http1[last] = idleHTTP1{}

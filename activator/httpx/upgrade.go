@@ -25,6 +25,7 @@ func (x *exchange) switchProtocols(up upstream, resp *http.Response) {
 		x.lost(errUnasked)
 		return
 	}
+	x.unwatchClient() // from now on, one side may end before the other
 	x.status, x.hijacked = http.StatusSwitchingProtocols, true
 	h := x.w.Header()
 	dropHopByHop(resp.Header)
