@@ -29,12 +29,15 @@ const benchRequest = "GET /some/path?with=query HTTP/1.1\r\nHost: shop.web\r\nUs
 const benchAnswer = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n" +
 	"Server: bench\r\nContent-Length: 100\r\n\r\n"
 
+const benchChunked = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n" +
+	"Server: bench\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n"
+
 // benchEndpoint answers requests without a body, and allocates nothing.
-func benchEndpoint(b *testing.B) (address string) {
+func benchEndpoint(b *testing.B, text string) (address string) {
 	b.Helper()
 	l := listen(b)
 	b.Cleanup(func() { _ = l.Close() })
-	answer := []byte(benchAnswer + strings.Repeat("x", 100))
+	answer := []byte(text)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -97,7 +100,7 @@ func benchClients(b *testing.B, address string) {
 						return
 					}
 					n += m
-					if i := bytes.Index(buf[:n], []byte("\r\n\r\n")); i >= 0 && n >= i+4+100 {
+					if i := bytes.Index(buf[:n], []byte("\r\n\r\n")); i >= 0 && (n >= i+4+100 || bytes.HasSuffix(buf[:n], []byte("0123456789"))) {
 						return
 					}
 				}
@@ -126,8 +129,16 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+func BenchmarkChunked(b *testing.B) {
+	b.Run("dormouse", func(b *testing.B) {
+		p := newProxy(b)
+		p.publish(p.endpoint(benchEndpoint(b, benchChunked), scaling.ProtocolHTTP1))
+		benchClients(b, p.addr)
+	})
+}
+
 func BenchmarkWarm(b *testing.B) {
-	endpoint := benchEndpoint(b)
+	endpoint := benchEndpoint(b, benchAnswer+strings.Repeat("x", 100))
 	b.Run("direct", func(b *testing.B) { benchClients(b, endpoint) })
 	b.Run("dormouse", func(b *testing.B) {
 		p := newProxy(b)

@@ -48,7 +48,6 @@ type exchange struct {
 	refusal  hold.Refusal  // where the gate has refused
 	refused  bool
 	retried  bool          // it was sent once already
-	avoid    upstream      // on this, or nil
 	wait     time.Duration // how long it was held; zero: it was not
 	status   int           // of the answer; 0: none was begun
 	partial  bool          // the answer will not be complete
@@ -85,7 +84,7 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request, now time.Time) 
 	}
 	x.body.begin(r)
 	x.request.target = target(r)
-	x.service, x.retried, x.avoid, x.wait = nil, false, nil, 0
+	x.service, x.retried, x.wait = nil, false, 0
 	x.status, x.partial, x.hijacked, x.failure, x.finished, x.loud = 0, false, false, nil, false, false
 	x.continued, x.final, x.informed = false, false, 0
 	x.interruption.reset()
@@ -190,7 +189,7 @@ func (x *exchange) carry() (outcome hold.Outcome, going bool) {
 	if err != nil && x.retriable(up, err) {
 		up.end(x, false)
 		if x.repeatable() { // still: until end, the body could be read
-			x.retried, x.avoid = true, up
+			x.retried = true
 			if up, err = x.connect(); err != nil {
 				return x.unreachable(err)
 			}
@@ -210,7 +209,7 @@ func (x *exchange) carry() (outcome hold.Outcome, going bool) {
 		x.switchProtocols(up, resp)
 		return 0, false
 	}
-	whole := x.answer(resp)
+	whole := x.answer(up, resp)
 	x.endLease(up.end(x, whole))
 	return 0, false
 }

@@ -256,6 +256,16 @@ func (c *http1Conn) bodySender(x *exchange, body *bodyReader, sent chan<- error)
 	sent <- err
 }
 
+// hasLastChunk reports whether the end of a chunked body without trailers has been received, and it is now or will be as
+// soon as what is before it in the buffer was read. A nil http1Conn knows nothing.
+func (c *http1Conn) hasLastChunk() bool {
+	if c == nil {
+		return false
+	}
+	buffered, _ := c.r.Peek(c.r.Buffered()) // they are there
+	return bytes.HasSuffix(buffered, []byte("\r\n0\r\n\r\n")) || string(buffered) == "0\r\n\r\n"
+}
+
 // end gives up the connection. It is kept for another request if the answer was read to its end (whole) and nothing
 // speaks against it; it is returned where the gate keeps it.
 func (c *http1Conn) end(x *exchange, whole bool) balance.Conn {

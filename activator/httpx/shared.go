@@ -14,11 +14,17 @@ import (
 // sharedIdle is how long a connection to an endpoint of HTTP/2 or TLS may be idle. The gate has the same bound.
 const sharedIdle = 4 * time.Second
 
+// sharedConn is a connection of HTTP/2. One that was opened after a request arrived is as good as a new one for it.
+type sharedConn struct {
+	*http.ClientConn
+	opened time.Time
+}
+
 // pool is the connections to one endpoint that many requests share: those of HTTP/2, and of HTTP/1.1 over TLS, which
 // take turns. It opens one connection at a time, and the next when the streams of those before are used up.
 type pool struct {
 	mu      sync.Mutex // guards the following
-	http2   []*http.ClientConn
+	http2   []sharedConn
 	http1   []idleHTTP1 // over TLS, the most recently used last
 	speaks1 bool        // the endpoint chose HTTP/1.1 when it was asked last: a connection for each request
 	dial    *dialCall   // under way, or nil
@@ -107,14 +113,13 @@ func (p *pool) take(x *exchange) (up upstream, call *dialCall, own bool) {
 func (p *pool) reserveLocked(x *exchange) upstream {
 	kept := p.http2[:0]
 	var up upstream
-	failed, _ := x.avoid.(*http2Stream) // a connection opened since is as good as a new one
 	for _, c := range p.http2 {
 		if c.Err() != nil {
 			continue
 		}
 		kept = append(kept, c)
-		if up == nil && (failed == nil || failed.conn != c) && c.Reserve() == nil {
-			up = &http2Stream{conn: c, old: true, scheme: schemeOf(x.lease.Endpoint)}
+		if up == nil && (!x.retried || c.opened.After(x.arrived)) && c.Reserve() == nil {
+			up = &http2Stream{conn: c.ClientConn, old: true, scheme: schemeOf(x.lease.Endpoint)}
 		}
 	}
 	clear(p.http2[len(kept):])
@@ -150,7 +155,7 @@ func (p *pool) open(x *exchange, call *dialCall) (upstream, error) {
 	}
 	p.speaks1 = conn == nil
 	if conn != nil {
-		p.http2 = append(p.http2, conn)
+		p.http2 = append(p.http2, sharedConn{conn, time.Now()})
 	}
 	return up, nil
 }
