@@ -75,14 +75,14 @@ func TestACertificateIsReadAgainWhenItChanges(t *testing.T) {
 		if got := serial(t, c); got != 1 {
 			t.Errorf("serial %d: the files are looked at too often", got)
 		}
-		time.Sleep(recheck)
+		<-time.After(recheck)
 		if got := serial(t, c); got != 2 || logs.FilterMessage("certificate replaced").Len() != 1 {
 			t.Errorf("serial %d, %v", got, logs.All())
 		}
 
 		write(t, certFile, []byte("nonsense"), now.Add(2*time.Minute))
 		for range 3 {
-			time.Sleep(recheck)
+			<-time.After(recheck)
 			if got := serial(t, c); got != 2 {
 				t.Errorf("serial %d", got)
 			}
@@ -92,7 +92,7 @@ func TestACertificateIsReadAgainWhenItChanges(t *testing.T) {
 		}
 
 		writeCertificate(t, dir, 3, now.Add(3*time.Minute))
-		time.Sleep(recheck)
+		<-time.After(recheck)
 		if got := serial(t, c); got != 3 {
 			t.Errorf("serial %d", got)
 		}

@@ -44,7 +44,7 @@ func TestWithoutDescriptorsIdleConnectionsMakeRoomForNewOnes(t *testing.T) {
 		Listeners: []activator.Listener{{Listener: l}}, Gates: new(hold.Gates), Metrics: counters, Logger: zap.NewNop(),
 		MaxConnections: 1000,
 	})
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(ctx) }()
 

@@ -31,8 +31,8 @@ var ErrDrainTimeout = errors.New("drain timed out with requests in flight")
 // close; after the delay nothing new is accepted, idle connections are closed and HTTP/2 gets GOAWAY; requests finish,
 // held and upgraded ones too. What is left when the time is over is refused if it is held, and reset if it is not.
 func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.CancelCauseFunc) error {
-	s.config.Logger.Info("draining", zap.Int64("requests", s.handler.Active()), zap.Int("connections", s.connections.len()))
 	s.handler.Drain()
+	s.config.Logger.Info("draining", zap.Int64("requests", s.handler.Active()), zap.Int("connections", s.connections.len()))
 	select {
 	case <-time.After(s.config.ShutdownDelay):
 	case <-s.hurry:
@@ -60,7 +60,8 @@ func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.Ca
 	return ErrDrainTimeout
 }
 
-// finish waits until no request and no connection is left, and reports whether that was so in time, and before hurry.
+// finish waits until no request and no connection is left, and reports whether that was so in time. When there is hurry,
+// only requests count.
 func (s *Server) finish(timeout time.Duration, hurry <-chan struct{}) bool {
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
@@ -82,7 +83,7 @@ func (s *Server) finish(timeout time.Duration, hurry <-chan struct{}) bool {
 		select {
 		case <-tick.C:
 		case <-hurry:
-			return false
+			return s.handler.Active() == 0
 		}
 	}
 	return false

@@ -64,7 +64,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, errClosing
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 			l.connections.retire(1 + l.connections.len()/100)
-			time.Sleep(pause)
+			<-time.After(pause)
 			pause = min(2*pause, scarceMost)
 		case errors.Is(err, unix.ECONNABORTED):
 		default:

@@ -231,6 +231,7 @@ func (s *Server) newServers(base context.Context) (server, http2 *http.Server) {
 }
 
 func (s *Server) newServer(base context.Context) *http.Server {
+	errorLog, _ := zap.NewStdLogAt(s.config.Logger.Named("http"), zap.DebugLevel) // mostly of clients; the level exists
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
@@ -243,7 +244,7 @@ func (s *Server) newServer(base context.Context) *http.Server {
 		ReadHeaderTimeout:            s.config.HeaderTimeout,
 		IdleTimeout:                  s.config.KeepAlive,
 		MaxHeaderBytes:               s.config.MaxHeaderBytes,
-		ErrorLog:                     newErrorLog(s.config.Logger),
+		ErrorLog:                     errorLog,
 		BaseContext:                  func(net.Listener) context.Context { return base },
 		ConnContext:                  httpx.ConnContext,
 		ConnState:                    s.connections.changed,
@@ -262,6 +263,11 @@ func (s *Server) serve(server *http.Server, l *listener) error {
 // noListener is a listener that fails.
 type noListener struct{}
 
+// Accept implements net.Listener.
 func (noListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
-func (noListener) Close() error              { return nil }
-func (noListener) Addr() net.Addr            { return &net.TCPAddr{} }
+
+// Close implements net.Listener.
+func (noListener) Close() error { return nil }
+
+// Addr implements net.Listener.
+func (noListener) Addr() net.Addr { return &net.TCPAddr{} }

@@ -2,10 +2,7 @@ package activator
 
 import (
 	"io"
-	"log"
 	"net/http"
-
-	"go.uber.org/zap"
 )
 
 // Healthz answers 200 as long as the process can answer at all.
@@ -31,13 +28,4 @@ func writeStatus(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text+"\n") // the client may have left
-}
-
-// newErrorLog returns what net/http complains to: about clients, mostly, so at debug level.
-func newErrorLog(logger *zap.Logger) *log.Logger {
-	std, err := zap.NewStdLogAt(logger.Named("http"), zap.DebugLevel)
-	if err != nil {
-		return log.New(io.Discard, "", 0) // only for a level that does not exist
-	}
-	return std
 }

@@ -60,9 +60,9 @@ func TestAnEndpointThatDiesInMidBodyIsNotTakenForACompleteAnswer(t *testing.T) {
 			p.rawEndpoint(func(c net.Conn) {
 				readRequest(c)
 				_, _ = io.WriteString(c, header)
-				time.Sleep(20 * time.Millisecond)
+				<-time.After(20 * time.Millisecond)
 				if end == "reset" {
-					_ = c.(*net.TCPConn).SetLinger(0)
+					_ = tcpOf(c).SetLinger(0)
 				}
 				_ = c.Close()
 			})
@@ -102,14 +102,14 @@ func TestAClientsTruncatedUploadIsNotCompletedForTheEndpoint(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			p := newProxy(t, insecure)
 			read := make(chan error, 1)
-			p.publish(p.endpoints(func(w http.ResponseWriter, r *http.Request) {
+			p.publish(p.endpoints(func(_ http.ResponseWriter, r *http.Request) {
 				_, err := io.Copy(io.Discard, r.Body)
 				read <- err
 			})[kind])
 			for _, framing := range []string{"Content-Length: 100000\r\n\r\nxxx", "Transfer-Encoding: chunked\r\n\r\n3\r\nxxx\r\n"} {
 				c, _ := p.raw(t, "POST / HTTP/1.1\r\nHost: shop.web\r\n"+framing)
 				eventually(t, "the request to be on its way", func() bool { return p.gates.Activity(key).InFlight == 1 })
-				time.Sleep(20 * time.Millisecond)
+				<-time.After(20 * time.Millisecond)
 				_ = c.Close()
 				select {
 				case err := <-read:
@@ -146,7 +146,7 @@ func TestAClientThatLeavesEndsItsRequestAtTheEndpoint(t *testing.T) {
 					ctx, leave := context.WithCancel(t.Context())
 					go func() {
 						<-begun
-						time.Sleep(10 * time.Millisecond) // for the header of the answer to arrive
+						<-time.After(10 * time.Millisecond) // for the header of the answer to arrive
 						leave()
 					}()
 					resp, err := c.Do(p.request(http.MethodGet, path, nil).WithContext(ctx))

@@ -182,7 +182,7 @@ func (x *exchange) copyBody(up upstream, resp *http.Response) error {
 			}
 			left -= int64(n)
 			// With the last byte HTTP/1.1 says that it is the last; on HTTP/2 the end may come later.
-			if err == nil && (left != 0 || resp.ProtoMajor == 2) && !(left < 0 && c.hasLastChunk()) {
+			if err == nil && (left != 0 || resp.ProtoMajor == 2) && (left >= 0 || n == len(buf) || !c.hasLastChunk()) {
 				if err := control.Flush(); err != nil {
 					return &clientError{err}
 				}

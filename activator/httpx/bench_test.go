@@ -174,7 +174,7 @@ func BenchmarkHeld(b *testing.B) {
 			conns = append(conns, connect(b, p.addr, benchRequest))
 		}
 		p.awaitHeld(most)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		b.ReportMetric(float64(resident(b)-before)/most/1024, "KiB/held")
 		for _, c := range conns {
 			_ = syscall.Close(c)
@@ -223,6 +223,7 @@ func BenchmarkDownload(b *testing.B) {
 		_, _ = w.Write(make([]byte, size))
 	}
 	download := func(b *testing.B, address string) {
+		b.Helper()
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			b.Fatal(err)

@@ -1,11 +1,12 @@
 package httpx
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httputil"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -113,22 +114,19 @@ func (r *bodyReader) Close() error {
 func (r *bodyReader) send(c *http1Conn, buf []byte) error {
 	x := r.body.x
 	in, left := x.r, x.r.ContentLength
-	var w io.Writer = c.w
-	var chunked io.WriteCloser
-	if in.ContentLength < 0 {
-		chunked = httputil.NewChunkedWriter(c.w)
-		w = chunked
-	}
+	chunked := left < 0
 	for {
 		n, err := r.Read(buf)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 		left -= int64(n)
-		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
-				return err
-			}
+		switch { // errors in writing stay until Flush
+		case n == 0:
+		case chunked:
+			writeChunk(c.w, buf[:n])
+		default:
+			_, _ = c.w.Write(buf[:n])
 		}
 		if err != nil {
 			break
@@ -138,15 +136,21 @@ func (r *bodyReader) send(c *http1Conn, buf []byte) error {
 		}
 		x.interruption.touch()
 	}
-	if chunked != nil {
-		if err := chunked.Close(); err != nil {
-			return err
-		}
+	if chunked {
+		_, _ = c.w.WriteString("0\r\n")
 		writeTrailer(c.w, in.Trailer)
 	} else if left != 0 { // the endpoint would take another request's bytes for the rest
 		return io.ErrUnexpectedEOF
 	}
 	return c.w.Flush()
+}
+
+// writeChunk writes p, which is not empty, as one chunk. Errors are left to the Flush that follows.
+func writeChunk(w *bufio.Writer, p []byte) {
+	_, _ = w.Write(strconv.AppendInt(w.AvailableBuffer(), int64(len(p)), 16))
+	_, _ = w.WriteString("\r\n")
+	_, _ = w.Write(p)
+	_, _ = w.WriteString("\r\n")
 }
 
 // writeTrailer writes the trailer section and the empty line that ends it. Errors are left to the Flush that follows.

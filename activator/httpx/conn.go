@@ -99,16 +99,6 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// serving notes that a request is being served, which net/http may have read with one before it.
-func (c *Conn) serving(http2 bool) {
-	if http2 && !c.http2.Load() {
-		c.http2.Store(true)
-	}
-	if since := c.idle.Load(); since > 0 {
-		c.idle.CompareAndSwap(since, 0)
-	}
-}
-
 // Write implements net.Conn. After an abort not even TLS's close_notify is written: it would make an incomplete answer
 // look complete.
 func (c *Conn) Write(p []byte) (int, error) {
@@ -143,6 +133,36 @@ func (c *Conn) Close() error {
 	return c.close()
 }
 
+// IdleSince returns since when no request is being served on the connection, or the zero time if one is. Unused tells that
+// the client has not sent a byte since it connected.
+func (c *Conn) IdleSince() (since time.Time, unused bool) {
+	if nanos := c.idle.Load(); nanos > 0 {
+		return time.Unix(0, nanos), !c.used.Load()
+	}
+	return time.Time{}, false
+}
+
+// Retire closes the connection if it is idle, and reports whether it did. It does not where the next request is there
+// already, be it only in the socket's buffer.
+func (c *Conn) Retire() bool {
+	since := c.idle.Load()
+	if since <= 0 || (&peeker{conn: c.tcp}).readable() || !c.idle.CompareAndSwap(since, retired) {
+		return false
+	}
+	_ = c.Close()
+	return true
+}
+
+// serving notes that a request is being served, which net/http may have read with one before it.
+func (c *Conn) serving(http2 bool) {
+	if http2 && !c.http2.Load() {
+		c.http2.Store(true)
+	}
+	if since := c.idle.Load(); since > 0 {
+		c.idle.CompareAndSwap(since, 0)
+	}
+}
+
 func (c *Conn) close() error {
 	err := c.Conn.Close()
 	c.closes.Do(func() {
@@ -162,7 +182,7 @@ func (c *Conn) linger() {
 		_ = c.tcp.CloseWrite()
 	}
 	if n, err := io.CopyN(io.Discard, c.Conn, lingerBytes); n == lingerBytes && err == nil {
-		time.Sleep(time.Until(end)) // no more is read, but a reset at once could overtake the answer
+		<-time.After(time.Until(end)) // no more is read, but a reset at once could overtake the answer
 	}
 	_ = c.close()
 }
@@ -181,24 +201,4 @@ func (c *Conn) abort() {
 		_ = c.tcp.SetLinger(0)
 	}
 	_ = c.Conn.SetDeadline(longAgo())
-}
-
-// IdleSince returns since when no request is being served on the connection, or the zero time if one is. Unused tells that
-// the client has not sent a byte since it connected.
-func (c *Conn) IdleSince() (since time.Time, unused bool) {
-	if nanos := c.idle.Load(); nanos > 0 {
-		return time.Unix(0, nanos), !c.used.Load()
-	}
-	return time.Time{}, false
-}
-
-// Retire closes the connection if it is idle, and reports whether it did. It does not where the next request is there
-// already, be it only in the socket's buffer.
-func (c *Conn) Retire() bool {
-	since := c.idle.Load()
-	if since <= 0 || (&peeker{conn: c.tcp}).readable() || !c.idle.CompareAndSwap(since, retired) {
-		return false
-	}
-	_ = c.Close()
-	return true
 }

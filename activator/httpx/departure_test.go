@@ -1,7 +1,6 @@
 package httpx_test
 
 import (
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +27,7 @@ func TestAClientThatLeavesIsNotHeldAnyLonger(t *testing.T) {
 			}
 			_ = c.Close()
 		},
-		"shuts its side": func(c net.Conn) { _ = c.(interface{ CloseWrite() error }).CloseWrite() },
+		"shuts its side": func(c net.Conn) { _ = tcpOf(c).CloseWrite() },
 	}
 	n := 0.0
 	for name, request := range requests {
@@ -37,7 +36,7 @@ func TestAClientThatLeavesIsNotHeldAnyLonger(t *testing.T) {
 				if way == "TLS" && how == "shuts its side" {
 					continue // a close_notify is not a FIN
 				}
-				t.Run(fmt.Sprint(name, "/", way, "/", how), func(t *testing.T) {
+				t.Run(fmt.Sprint(name, "/", way, "/", how), func(*testing.T) {
 					c := dial()
 					_, _ = io.WriteString(c, request)
 					p.awaitHeld(1)
@@ -62,7 +61,7 @@ func TestRequestsBehindAHeldOneAreNoDeparture(t *testing.T) {
 	c, r := p.raw(t, "GET /1 HTTP/1.1\r\nHost: shop.web\r\n\r\nGET /2 HTTP/1.1\r\nHost: shop.web\r\n\r\n")
 	p.awaitHeld(1)
 	_, _ = io.WriteString(c, "GET /3 HTTP/1.1\r\nHost: shop.web\r\n\r\n")
-	time.Sleep(100 * time.Millisecond)
+	<-time.After(100 * time.Millisecond)
 	p.serve(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })
 	for _, want := range []string{"/1", "/2", "/3"} {
 		resp := answer(t, r, "GET")
@@ -95,18 +94,14 @@ func TestAClientThatLeavesAnUploadThatNobodyReadsEndsIt(t *testing.T) {
 	}) {
 		p.publish(e)
 		for way, dial := range p.dials(t) {
-			t.Run(way+"→"+kind, func(t *testing.T) {
+			t.Run(way+"→"+kind, func(*testing.T) {
 				c := dial()
 				_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: shop.web\r\nContent-Length: 1000000000\r\n\r\n")
 				go func() { _, _ = io.Copy(c, neverEnding('x')) }()
 				<-begun
-				time.Sleep(50 * time.Millisecond) // for all buffers to be full
-				tcp, ok := c.(*net.TCPConn)
-				if !ok {
-					tcp = c.(*tls.Conn).NetConn().(*net.TCPConn)
-				}
-				_ = tcp.SetLinger(0) // a FIN would wait behind what there is no room for
-				_ = tcp.Close()
+				<-time.After(50 * time.Millisecond) // for all buffers to be full
+				_ = tcpOf(c).SetLinger(0) // a FIN would wait behind what there is no room for
+				_ = tcpOf(c).Close()
 				p.awaitIdle()
 			})
 		}

@@ -72,7 +72,7 @@ func TestDrainingFinishesWhatIsHeldStreamingAndUpgraded(t *testing.T) {
 	if _, err := net.Dial("tcp", p.addr); err == nil {
 		t.Error("a connection was accepted")
 	}
-	time.Sleep(200 * time.Millisecond)
+	<-time.After(200 * time.Millisecond)
 	p.serve(echo)
 	for range 2 {
 		if got := <-held; got != "200 OKbody" {
@@ -85,7 +85,7 @@ func TestDrainingFinishesWhatIsHeldStreamingAndUpgraded(t *testing.T) {
 		t.Errorf("%q %v", rest, err)
 	}
 	_, _ = io.WriteString(up, "still here ")
-	_ = up.(*net.TCPConn).CloseWrite()
+	_ = tcpOf(up).CloseWrite()
 	if rest, err := io.ReadAll(upr); err != nil || string(rest) != "hello still here bye" {
 		t.Errorf("%q %v", rest, err)
 	}
@@ -125,7 +125,7 @@ func TestANewcomerMayStillSendItsRequest(t *testing.T) {
 	c, r := p.raw(t, "")
 	eventually(t, "the connection", func() bool { n, _ := p.server.Connections(); return n == 1 })
 	p.stop()
-	time.Sleep(100 * time.Millisecond)
+	<-time.After(100 * time.Millisecond)
 	_, _ = io.WriteString(c, get)
 	if resp := answer(t, r, "GET"); resp.StatusCode != 200 || !resp.Close {
 		t.Errorf("%s %v", resp.Status, resp.Header)
@@ -168,7 +168,7 @@ func TestHTTP2IsToldToGoAway(t *testing.T) {
 	defer resp.Body.Close()
 	p.stop()
 	eventually(t, "the client to look for another connection", func() bool {
-		_, err := c.Do(p.warm(http.MethodGet, nil)) //nolint:bodyclose // there is none
+		_, err := c.Do(p.warm(http.MethodGet, nil))
 		return err != nil && strings.Contains(err.Error(), "refused")
 	})
 	_, _ = io.WriteString(pw, "still here")

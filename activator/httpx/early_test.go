@@ -113,7 +113,7 @@ func TestAnEarlyAnswerFollowedByAResetArrives(t *testing.T) {
 		c, _, _ := http.NewResponseController(w).Hijack()
 		_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntoo big")
 		if r.URL.RawQuery != "fin" {
-			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = tcpOf(c).SetLinger(0)
 		}
 		_ = c.Close()
 	})

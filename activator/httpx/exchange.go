@@ -185,7 +185,7 @@ func (x *exchange) carry() (outcome hold.Outcome, going bool) {
 	if err != nil {
 		return x.unreachable(err)
 	}
-	resp, err := up.roundTrip(x)
+	resp, err := up.roundTrip(x) //nolint:bodyclose // by answer or switchProtocols, or by end
 	if err != nil && x.retriable(up, err) {
 		up.end(x, false)
 		if x.repeatable() { // still: until end, the body could be read
@@ -193,12 +193,12 @@ func (x *exchange) carry() (outcome hold.Outcome, going bool) {
 			if up, err = x.connect(); err != nil {
 				return x.unreachable(err)
 			}
-			resp, err = up.roundTrip(x)
+			resp, err = up.roundTrip(x) //nolint:bodyclose // as above
 		}
 	}
 	if err != nil {
 		up.end(x, false)
-		if x.repeatable() && up.unprocessed(err) {
+		if x.repeatable() && up.loss(err).unprocessed {
 			return x.unreachable(err) // a new connection, and nothing is taken there either
 		}
 		x.endLease(nil)

@@ -5,12 +5,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+
+	"go.uber.org/zap"
 
 	"github.com/dormouse-dev/dormouse/scaling"
 )
@@ -27,21 +28,21 @@ func (p *proxy) endpoints(h http.HandlerFunc) map[string]scaling.Endpoint {
 	start := func(change func(*httptest.Server), start func(*httptest.Server)) string {
 		s := httptest.NewUnstartedServer(h)
 		s.Config.DisableGeneralOptionsHandler = true
-		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 		change(s)
 		start(s)
 		p.t.Cleanup(s.Close)
 		return s.URL
 	}
 	http1 := func(*httptest.Server) {}
-	clear := func(s *httptest.Server) {
+	cleartext := func(s *httptest.Server) {
 		s.Config.Protocols = new(http.Protocols)
 		s.Config.Protocols.SetUnencryptedHTTP2(true)
 	}
 	http2 := func(s *httptest.Server) { s.EnableHTTP2 = true }
 	return map[string]scaling.Endpoint{
 		"HTTP1":  p.endpoint(start(http1, (*httptest.Server).Start), scaling.ProtocolHTTP1),
-		"H2C":    p.endpoint(start(clear, (*httptest.Server).Start), scaling.ProtocolH2C),
+		"H2C":    p.endpoint(start(cleartext, (*httptest.Server).Start), scaling.ProtocolH2C),
 		"HTTPS1": p.endpoint(start(http1, (*httptest.Server).StartTLS), scaling.ProtocolHTTPS),
 		"HTTPS2": p.endpoint(start(http2, (*httptest.Server).StartTLS), scaling.ProtocolHTTPS),
 	}

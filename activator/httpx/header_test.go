@@ -102,10 +102,10 @@ func TestTargetsPassByteForByte(t *testing.T) {
 				t.Errorf("%s: sent %s, got %s", kind, sent, s.URI)
 			}
 		}
-		if s := p.sent(t, "OPTIONS * HTTP/1.1\r\nHost: shop.web\r\n\r\n"); s.URI != "*" || s.Method != "OPTIONS" {
+		if s := p.sent(t, "OPTIONS * HTTP/1.1\r\nHost: shop.web\r\n\r\n"); s.URI != "*" || s.Method != http.MethodOptions {
 			t.Errorf("%s: %+v", kind, s)
 		}
-		if s := p.sent(t, "TRACE /t HTTP/1.1\r\nHost: SHOP.web.:80\r\n\r\n"); s.Method != "TRACE" || s.Host != "SHOP.web.:80" {
+		if s := p.sent(t, "TRACE /t HTTP/1.1\r\nHost: SHOP.web.:80\r\n\r\n"); s.Method != http.MethodTrace || s.Host != "SHOP.web.:80" {
 			t.Errorf("%s: %+v", kind, s)
 		}
 	}

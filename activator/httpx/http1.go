@@ -86,11 +86,7 @@ func (c *http1Conn) Read(p []byte) (int, error) {
 // usable reports whether an idle connection is still open, as far as the kernel knows.
 func (c *http1Conn) usable() bool { return !c.peek.readable() }
 
-func (c *http1Conn) reused() bool { return c.old }
-
-func (c *http1Conn) silent() bool { return !c.received }
-
-func (c *http1Conn) unprocessed(error) bool { return false }
+func (c *http1Conn) loss(error) loss { return loss{reused: c.old, silent: !c.received} }
 
 func (c *http1Conn) interrupt() { _ = c.SetDeadline(longAgo()) }
 
@@ -216,9 +212,8 @@ func (c *http1Conn) writeHeader(x *exchange) {
 			writeField(w, "Content-Length", "0")
 		}
 	case r.ContentLength >= 0:
-		var digits [20]byte
 		_, _ = w.WriteString("Content-Length: ")
-		_, _ = w.Write(strconv.AppendInt(digits[:0], r.ContentLength, 10))
+		_, _ = w.Write(strconv.AppendInt(w.AvailableBuffer(), r.ContentLength, 10))
 		_, _ = w.WriteString("\r\n")
 	default:
 		writeField(w, "Transfer-Encoding", "chunked")
@@ -256,14 +251,28 @@ func (c *http1Conn) bodySender(x *exchange, body *bodyReader, sent chan<- error)
 	sent <- err
 }
 
-// hasLastChunk reports whether the end of a chunked body without trailers has been received, and it is now or will be as
-// soon as what is before it in the buffer was read. A nil http1Conn knows nothing.
+// hasLastChunk reports whether a chunked body has been received to its end, without trailers, as far as can be told at the
+// start of a chunk or behind the data of one. A nil http1Conn knows nothing.
 func (c *http1Conn) hasLastChunk() bool {
-	if c == nil {
+	if c == nil || len(c.response.TransferEncoding) == 0 {
 		return false
 	}
-	buffered, _ := c.r.Peek(c.r.Buffered()) // they are there
-	return bytes.HasSuffix(buffered, []byte("\r\n0\r\n\r\n")) || string(buffered) == "0\r\n\r\n"
+	rest, _ := c.r.Peek(c.r.Buffered()) // they are there
+	rest = bytes.TrimPrefix(rest, []byte("\r\n"))
+	for {
+		line, after, found := bytes.Cut(rest, []byte("\r\n"))
+		size, err := strconv.ParseUint(string(line), 16, 31)
+		if !found || err != nil {
+			return false
+		}
+		if size == 0 {
+			return string(after) == "\r\n"
+		}
+		if uint64(len(after)) < size+2 {
+			return false
+		}
+		rest = after[size+2:]
+	}
 }
 
 // end gives up the connection. It is kept for another request if the answer was read to its end (whole) and nothing
@@ -323,6 +332,6 @@ func (c *http1Conn) endBody(x *exchange, whole bool) bool {
 	}
 	c.interrupt()
 	_ = c.body.Close()
-	<-c.sent
+	_ = <-c.sent // whatever it was, it was not sent to its end
 	return false
 }

@@ -81,30 +81,27 @@ func negotiatedHTTP2(c net.Conn) bool {
 	return ok && t.ConnectionState().NegotiatedProtocol == "h2"
 }
 
-func (s *http2Stream) reused() bool { return s.old }
-
-func (s *http2Stream) silent() bool {
+func (s *http2Stream) loss(err error) loss {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.answered
+	return loss{reused: s.old, silent: !s.answered, unprocessed: isUnprocessed(err)}
 }
 
-// unprocessed reports whether the endpoint says that it has not looked at the request (RFC 9113 section 8.7), or it was
-// never sent.
-func (s *http2Stream) unprocessed(err error) bool {
-	var reset http2.StreamError
-	if errors.As(err, &reset) {
+func (s *http2Stream) interrupt() { s.cancel() }
+
+// isUnprocessed reports whether an endpoint says that it has not looked at the request (RFC 9113 section 8.7), or the
+// request was never sent.
+func isUnprocessed(err error) bool {
+	if reset, ok := errors.AsType[http2.StreamError](err); ok {
 		return reset.Code == http2.ErrCodeRefusedStream
 	}
-	// net/http does not export these, which it retries itself.
+	// net/http does not export these, which its own Transport sends again.
 	switch err.Error() {
 	case "http2: client conn not usable", "http2: Transport received Server's graceful shutdown GOAWAY":
 		return true
 	}
 	return false
 }
-
-func (s *http2Stream) interrupt() { s.cancel() }
 
 // roundTrip implements upstream.
 func (s *http2Stream) roundTrip(x *exchange) (*http.Response, error) {

@@ -105,7 +105,7 @@ func TestTheLongestIdleConnectionsMakeRoom(t *testing.T) {
 		c, r := p.raw(t, get)
 		answer(t, r, "GET")
 		conns = append(conns, c)
-		time.Sleep(5 * time.Millisecond)
+		<-time.After(5 * time.Millisecond)
 	}
 	if open, most := p.server.Connections(); open != 10 || most != 10 {
 		t.Fatalf("%d of %d", open, most)
@@ -138,7 +138,7 @@ func TestWhereNoConnectionIsIdleNewOnesWait(t *testing.T) {
 	p.awaitHeld(3)
 	p.serveNothing()
 	_, r := p.raw(t, "GET /unknown HTTP/1.1\r\nHost: unknown\r\n\r\n")
-	time.Sleep(50 * time.Millisecond)
+	<-time.After(50 * time.Millisecond)
 	if open, _ := p.server.Connections(); open != 3 {
 		t.Errorf("%d connections", open)
 	}

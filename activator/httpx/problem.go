@@ -172,6 +172,7 @@ func (x *exchange) waitedFor() string {
 		return "the service's process to start"
 	case scaling.PhaseReady:
 		return "the service to become ready"
+	case scaling.PhaseOver:
 	}
 	return "an endpoint with capacity to spare"
 }
@@ -209,7 +210,7 @@ func (x *exchange) refuse(p problem) {
 	if x.handler.options.Reveal && isLoopback(x.r.RemoteAddr) {
 		d.Message = p.message
 	}
-	body, _ := json.Marshal(d) // strings and a number: it cannot fail
+	body, _ := json.Marshal(d) //nolint:errchkjson // strings and a number: it cannot fail
 	body = append(body, '\n')
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))

@@ -180,7 +180,7 @@ func TestAnyByteInEitherDirectionPutsTheIdleTimeoutOff(t *testing.T) {
 		for range 8 {
 			_, _ = io.WriteString(w, "x")
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(150 * time.Millisecond)
+			<-time.After(150 * time.Millisecond)
 		}
 	}) {
 		p.publish(e)
@@ -191,7 +191,7 @@ func TestAnyByteInEitherDirectionPutsTheIdleTimeoutOff(t *testing.T) {
 				go func() {
 					for range 8 {
 						_, _ = io.WriteString(pw, "x")
-						time.Sleep(150 * time.Millisecond)
+						<-time.After(150 * time.Millisecond)
 					}
 					_ = pw.Close()
 				}()

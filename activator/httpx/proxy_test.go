@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/dormouse-dev/dormouse/activator"
@@ -76,13 +76,13 @@ func newProxy(t testing.TB, change ...func(*activator.Config, *scaling.Service))
 	}
 	p.server = activator.New(config)
 	p.server.Adopt([]*scaling.Service{p.service})
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context())) // ends after the test, in Cleanup
 	p.stop = stop
 	go func() { p.ended <- p.server.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
 		select {
-		case <-p.ended:
+		case _ = <-p.ended:
 		case <-time.After(30 * time.Second):
 			t.Error("the server did not end")
 		}
@@ -133,7 +133,7 @@ func (p *proxy) endpoint(url string, protocol scaling.Protocol) scaling.Endpoint
 func (p *proxy) serve(h http.HandlerFunc) *httptest.Server {
 	p.t.Helper()
 	s := httptest.NewUnstartedServer(h)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	s.Start()
 	p.t.Cleanup(s.Close)
 	p.publish(p.endpoint(s.URL, scaling.ProtocolHTTP1))
@@ -162,6 +162,12 @@ func (p *proxy) client(set func(*http.Protocols)) *http.Client {
 	set(t.Protocols)
 	p.t.Cleanup(t.CloseIdleConnections)
 	return &http.Client{Transport: t, Timeout: 20 * time.Second}
+}
+
+// transportOf returns the client's own Transport.
+func transportOf(c *http.Client) *http.Transport {
+	t, _ := c.Transport.(*http.Transport)
+	return t
 }
 
 func http1(p *http.Protocols) { p.SetHTTP1(true) }

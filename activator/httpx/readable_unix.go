@@ -29,7 +29,7 @@ func (p *peeker) readable() bool {
 		if err != nil {
 			return true
 		}
-		p.raw, p.look = raw, func(fd uintptr) { p.some = look(fd) != unix.EAGAIN }
+		p.raw, p.look = raw, func(fd uintptr) { p.some = !errors.Is(look(fd), unix.EAGAIN) }
 	}
 	return p.raw.Control(p.look) != nil || p.some
 }
@@ -49,12 +49,11 @@ func (p *peeker) await() error {
 	}
 	var failure error
 	err := p.raw.Read(func(fd uintptr) (done bool) {
-		err := look(fd)
-		if err == nil || err == unix.EAGAIN || err == unix.EINTR {
-			return err == nil
+		if err := look(fd); err == nil || !errors.Is(err, unix.EAGAIN) {
+			failure = err
+			return true
 		}
-		failure = err
-		return true
+		return false
 	})
 	return errors.Join(err, failure)
 }

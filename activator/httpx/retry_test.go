@@ -175,7 +175,7 @@ func TestAStreamThatWasRefusedIsSentOnceMore(t *testing.T) {
 	var endpoints []scaling.Endpoint
 	for range 2 {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 			_, _ = io.Copy(w, r.Body)
 		}))
 		s.Config.Protocols = new(http.Protocols)
@@ -211,7 +211,7 @@ func TestAStreamThatWasRefusedIsSentOnceMore(t *testing.T) {
 	eventually(t, "some requests", func() bool { return sent.Load() > 200 })
 	ctx := t.Context()
 	go func() { _ = servers[0].Config.Shutdown(ctx) }()
-	time.Sleep(300 * time.Millisecond)
+	<-time.After(300 * time.Millisecond)
 	close(stop)
 	for range 8 {
 		if f := <-failed; f != "" {

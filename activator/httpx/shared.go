@@ -45,6 +45,25 @@ type dialCall struct {
 
 var _ balance.Conn = (*pool)(nil)
 
+// Close closes the connections: the endpoint is gone, and its last request has ended.
+func (p *pool) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, c := range p.http2 {
+		_ = c.Close()
+	}
+	for _, idle := range p.http1 {
+		_ = idle.conn.Close()
+	}
+	p.http2, p.http1 = nil, nil
+	if p.tick != nil {
+		p.tick.Stop()
+		p.tick = nil
+	}
+	return nil
+}
+
 // get returns a stream, or a connection, for one request.
 func (p *pool) get(x *exchange) (upstream, error) {
 	if x.request.upgrade != "" {
@@ -221,23 +240,4 @@ func (p *pool) expire() {
 		return
 	}
 	p.tick.Reset(sharedIdle / 4)
-}
-
-// Close closes the connections: the endpoint is gone, and its last request has ended.
-func (p *pool) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	for _, c := range p.http2 {
-		_ = c.Close()
-	}
-	for _, idle := range p.http1 {
-		_ = idle.conn.Close()
-	}
-	p.http2, p.http1 = nil, nil
-	if p.tick != nil {
-		p.tick.Stop()
-		p.tick = nil
-	}
-	return nil
 }

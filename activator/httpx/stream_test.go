@@ -160,7 +160,7 @@ func TestABodyIsAskedForWhenTheEndpointAsksForIt(t *testing.T) {
 		}
 		_, _ = io.Copy(w, r.Body)
 	}, func(t *testing.T, c *http.Client) {
-		c.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
+		transportOf(c).ExpectContinueTimeout = time.Minute
 		continues := 0
 		r := p.request(http.MethodPost, "/", strings.NewReader("body"))
 		r.Header.Set("Expect", "100-continue")
@@ -170,7 +170,7 @@ func TestABodyIsAskedForWhenTheEndpointAsksForIt(t *testing.T) {
 		if resp, body := do(t, c, r); body != "body" || continues != 1 {
 			t.Errorf("%s %q, asked %d times", resp.Status, body, continues)
 		}
-		if c.Transport.(*http.Transport).Protocols.UnencryptedHTTP2() {
+		if transportOf(c).Protocols.UnencryptedHTTP2() {
 			return // net/http's HTTP/2 server hides that the client waits; it is asked once an endpoint has the request
 		}
 		r = p.request(http.MethodPost, "/", never{})
@@ -197,7 +197,7 @@ func TestABodyIsAskedForWhereTheEndpointDoesNotAsk(t *testing.T) {
 		_ = c.Close()
 	})
 	c := p.client(http1)
-	c.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
+	transportOf(c).ExpectContinueTimeout = time.Minute
 	r := p.request(http.MethodPost, "/", strings.NewReader("body"))
 	r.Header.Set("Expect", "100-continue")
 	if resp, body := do(t, c, r); body != "body" {

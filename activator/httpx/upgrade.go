@@ -96,7 +96,7 @@ func (x *exchange) relayOneWay(dst net.Conn, src io.Reader, buffered *bufio.Read
 	input := peeker{conn: plainTCP(carrier)}
 	for {
 		switch err := x.relayOnce(dst, src, &input); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			if half, ok := dst.(interface{ CloseWrite() error }); ok {
 				return half.CloseWrite()
 			}

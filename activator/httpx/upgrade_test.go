@@ -71,7 +71,7 @@ func TestUpgradedConnectionsKeepHalfClose(t *testing.T) {
 				t.Fatalf("%s %v", resp.Status, resp.Header)
 			}
 			_, _ = io.WriteString(c, "later ")
-			_ = c.(*net.TCPConn).CloseWrite()
+			_ = tcpOf(c).CloseWrite()
 			all, err := io.ReadAll(r)
 			if err != nil || string(all) != "hello early later bye" {
 				t.Errorf("%q, %v", all, err)
@@ -83,7 +83,7 @@ func TestUpgradedConnectionsKeepHalfClose(t *testing.T) {
 
 func TestAnUpgradeThatWasNotAskedForIsABadGateway(t *testing.T) {
 	p := newProxy(t)
-	p.serve(func(w http.ResponseWriter, r *http.Request) {
+	p.serve(func(w http.ResponseWriter, _ *http.Request) {
 		c, _, _ := http.NewResponseController(w).Hijack()
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\nhello ")
 		_ = c.Close()
@@ -99,11 +99,11 @@ func TestAnUpgradeThatWasNotAskedForIsABadGateway(t *testing.T) {
 
 func TestAnUpgradedConnectionIsResetWhenItsEndpointDies(t *testing.T) {
 	p := newProxy(t)
-	p.serve(func(w http.ResponseWriter, r *http.Request) {
+	p.serve(func(w http.ResponseWriter, _ *http.Request) {
 		c, _, _ := http.NewResponseController(w).Hijack()
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello ")
-		_ = c.(*net.TCPConn).SetLinger(0)
-		time.Sleep(10 * time.Millisecond)
+		_ = tcpOf(c).SetLinger(0)
+		<-time.After(10 * time.Millisecond)
 		_ = c.Close()
 	})
 	_, r := p.raw(t, upgrade)
@@ -122,7 +122,7 @@ func TestTheIdleTimeoutEndsASilentUpgradedConnection(t *testing.T) {
 	c, r := p.raw(t, upgrade)
 	answer(t, r, "GET")
 	for range 8 { // each of these is later than the one before would allow
-		time.Sleep(150 * time.Millisecond)
+		<-time.After(150 * time.Millisecond)
 		if _, err := io.WriteString(c, "x"); err != nil {
 			t.Fatal(err)
 		}

@@ -17,17 +17,20 @@ import (
 type upstream interface {
 	// roundTrip sends the request and returns the header of its answer.
 	roundTrip(x *exchange) (*http.Response, error)
-	// reused reports whether the connection has carried an earlier request.
-	reused() bool
-	// silent reports that no byte of an answer has come.
-	silent() bool
-	// unprocessed reports that roundTrip's error means that the endpoint has not looked at the request.
-	unprocessed(err error) bool
+	// loss tells what roundTrip's error says about the request.
+	loss(err error) loss
 	// interrupt makes whatever the exchange waits for fail soon. It does not block, and may be called by anybody.
 	interrupt()
 	// end gives the connection up. The answer was read to its end (whole), or else the rest of it is not wanted. It returns
 	// the connection if the gate is to keep it, and when it returns nobody reads the request's body any more.
 	end(x *exchange, whole bool) balance.Conn
+}
+
+// loss is what is known of a request that was not answered.
+type loss struct {
+	reused      bool // its connection had carried an earlier request
+	silent      bool // no byte of an answer has come
+	unprocessed bool // the endpoint has not looked at it
 }
 
 var errInterrupted = errors.New("interrupted")
@@ -117,8 +120,9 @@ func (x *exchange) repeatable() bool {
 // retriable reports whether the request may be sent once more after up failed: either the endpoint has not looked at it,
 // or the connection had been used before and was closed before any byte of the answer, and sending it twice does no harm.
 func (x *exchange) retriable(up upstream, err error) bool {
-	return !x.retried && x.repeatable() && up.reused() &&
-		(up.unprocessed(err) || up.silent() && isIdempotent(x.r.Method))
+	loss := up.loss(err)
+	return !x.retried && x.repeatable() && loss.reused &&
+		(loss.unprocessed || loss.silent && isIdempotent(x.r.Method))
 }
 
 // isIdempotent reports whether doing it twice is as good as once (RFC 9110 section 9.2.2).
