@@ -100,7 +100,7 @@ func TestAClientThatLeavesAnUploadThatNobodyReadsEndsIt(t *testing.T) {
 				go func() { _, _ = io.Copy(c, neverEnding('x')) }()
 				<-begun
 				<-time.After(50 * time.Millisecond) // for all buffers to be full
-				_ = tcpOf(c).SetLinger(0) // a FIN would wait behind what there is no room for
+				_ = tcpOf(c).SetLinger(0)           // a FIN would wait behind what there is no room for
 				_ = tcpOf(c).Close()
 				p.awaitIdle()
 			})

@@ -198,7 +198,7 @@ func TestWhatIsLeftAtTheDrainTimeoutIsBrokenOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer resp.Body.Close()
+		t.Cleanup(func() { _ = resp.Body.Close() })
 		streams = append(streams, resp.Body)
 	}
 	_, upr := p.raw(t, strings.Replace(upgrade, "shop.web", "warm.web", 1))

@@ -332,6 +332,6 @@ func (c *http1Conn) endBody(x *exchange, whole bool) bool {
 	}
 	c.interrupt()
 	_ = c.body.Close()
-	_ = <-c.sent // whatever it was, it was not sent to its end
+	<-c.sent //nolint:errcheck // whatever it is, the body was not sent to its end
 	return false
 }

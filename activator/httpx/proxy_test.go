@@ -82,7 +82,7 @@ func newProxy(t testing.TB, change ...func(*activator.Config, *scaling.Service))
 	t.Cleanup(func() {
 		stop()
 		select {
-		case _ = <-p.ended:
+		case <-p.ended: //nolint:errcheck // tests of the end look at it before
 		case <-time.After(30 * time.Second):
 			t.Error("the server did not end")
 		}

@@ -181,7 +181,7 @@ func TestAStreamThatWasRefusedIsSentOnceMore(t *testing.T) {
 		s.Config.Protocols = new(http.Protocols)
 		s.Config.Protocols.SetUnencryptedHTTP2(true)
 		s.Start()
-		defer s.Close()
+		t.Cleanup(s.Close)
 		servers = append(servers, s)
 		endpoints = append(endpoints, p.endpoint(s.URL, scaling.ProtocolH2C))
 	}
