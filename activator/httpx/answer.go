@@ -32,7 +32,7 @@ func (h *Handler) buffer() *[copySize]byte {
 }
 
 // answer passes an endpoint's answer on to the client, and reports whether it was read to its end.
-func (x *exchange) answer(up upstream, resp *http.Response) (whole bool) {
+func (x *exchange) answer(resp *http.Response) (whole bool) {
 	if cause := x.interruption.answering(); cause != causeNone || resp.StatusCode < 200 || resp.StatusCode > 999 {
 		x.lost(errStatus)
 		return false
@@ -46,7 +46,7 @@ func (x *exchange) answer(up upstream, resp *http.Response) (whole bool) {
 		x.writeTrailer(resp)
 		return true
 	}
-	err := x.copyBody(up, resp)
+	err := x.copyBody(resp)
 	switch {
 	case err == nil:
 		x.writeTrailer(resp)
@@ -162,14 +162,13 @@ type clientError struct{ error }
 func (e *clientError) Unwrap() error { return e.error }
 
 // copyBody copies the body of the answer. What an endpoint has sent never waits for what it sends next: it is flushed at
-// once, unless the end of the body is there already.
-func (x *exchange) copyBody(up upstream, resp *http.Response) error {
-	c, _ := up.(*http1Conn)
+// once.
+func (x *exchange) copyBody(resp *http.Response) error {
 	control := http.NewResponseController(x.w)
 	buf := x.handler.buffer()
 	defer x.handler.buffers.Put(buf)
 	left := resp.ContentLength
-	if left < 0 && !c.hasLastChunk() {
+	if left < 0 {
 		if err := control.Flush(); err != nil {
 			return &clientError{err}
 		}
@@ -182,7 +181,7 @@ func (x *exchange) copyBody(up upstream, resp *http.Response) error {
 			}
 			left -= int64(n)
 			// With the last byte HTTP/1.1 says that it is the last; on HTTP/2 the end may come later.
-			if err == nil && (left != 0 || resp.ProtoMajor == 2) && (left >= 0 || n == len(buf) || !c.hasLastChunk()) {
+			if err == nil && (left != 0 || resp.ProtoMajor == 2) {
 				if err := control.Flush(); err != nil {
 					return &clientError{err}
 				}

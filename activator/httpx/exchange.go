@@ -209,7 +209,7 @@ func (x *exchange) carry() (outcome hold.Outcome, going bool) {
 		x.switchProtocols(up, resp)
 		return 0, false
 	}
-	whole := x.answer(up, resp)
+	whole := x.answer(resp)
 	x.endLease(up.end(x, whole))
 	return 0, false
 }

@@ -251,30 +251,6 @@ func (c *http1Conn) bodySender(x *exchange, body *bodyReader, sent chan<- error)
 	sent <- err
 }
 
-// hasLastChunk reports whether a chunked body has been received to its end, without trailers, as far as can be told at the
-// start of a chunk or behind the data of one. A nil http1Conn knows nothing.
-func (c *http1Conn) hasLastChunk() bool {
-	if c == nil || len(c.response.TransferEncoding) == 0 {
-		return false
-	}
-	rest, _ := c.r.Peek(c.r.Buffered()) // they are there
-	rest = bytes.TrimPrefix(rest, []byte("\r\n"))
-	for {
-		line, after, found := bytes.Cut(rest, []byte("\r\n"))
-		size, err := strconv.ParseUint(string(line), 16, 31)
-		if !found || err != nil {
-			return false
-		}
-		if size == 0 {
-			return string(after) == "\r\n"
-		}
-		if uint64(len(after)) < size+2 {
-			return false
-		}
-		rest = after[size+2:]
-	}
-}
-
 // end gives up the connection. It is kept for another request if the answer was read to its end (whole) and nothing
 // speaks against it; it is returned where the gate keeps it.
 func (c *http1Conn) end(x *exchange, whole bool) balance.Conn {
