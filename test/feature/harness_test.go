@@ -355,7 +355,7 @@ func (b *logBuffer) changedLocked() {
 func (b *logBuffer) reader(ctx context.Context) io.Reader { return &logReader{ctx: ctx, buffer: b} }
 
 type logReader struct {
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // of one wait
 	buffer *logBuffer
 	at     int
 }
