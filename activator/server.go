@@ -181,6 +181,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for ; running > 0; running-- {
 		err = errors.Join(err, <-ended)
 	}
+	s.config.Gates.CloseIdle()
 	return err
 }
 

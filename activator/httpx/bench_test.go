@@ -100,7 +100,7 @@ func benchClients(b *testing.B, address string) {
 						return
 					}
 					n += m
-					if i := bytes.Index(buf[:n], []byte("\r\n\r\n")); i >= 0 && (n >= i+4+100 || bytes.HasSuffix(buf[:n], []byte("0123456789"))) {
+					if i := bytes.Index(buf[:n], []byte("\r\n\r\n")); i >= 0 && (n >= i+4+100 || bytes.HasSuffix(buf[:n], []byte("0123456789\r\n0\r\n\r\n"))) {
 						return
 					}
 				}
