@@ -254,7 +254,7 @@ func (s *Server) newServer(base context.Context) *http.Server {
 
 func (s *Server) serve(server *http.Server, l *listener) error {
 	defer close(l.ended)
-	s.config.Logger.Info("listening", zap.Stringer("address", l.Addr()), zap.Bool("tls", l.tls != nil))
+	s.config.Logger.Debug("listening", zap.Stringer("address", l.Addr()), zap.Bool("tls", l.tls != nil))
 	if err := server.Serve(l); !errors.Is(err, errClosing) && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 	}

@@ -206,7 +206,7 @@ func hostName(host string) (string, bool) {
 		}
 	}
 	name = strings.TrimSuffix(name, ".")
-	if len(name) > 255 || strings.HasPrefix(name, ".") {
+	if len(name) > 255 || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "[]") {
 		return "", false
 	}
 	ascii := func(r rune) rune {

@@ -23,8 +23,11 @@ func fold(dst []byte, host string) ([]byte, bool) {
 	}
 	for i := range len(name) {
 		c := name[i]
-		if 'A' <= c && c <= 'Z' {
+		switch {
+		case 'A' <= c && c <= 'Z':
 			c += 'a' - 'A'
+		case c == '[' || c == ']':
+			return dst, false
 		}
 		dst = append(dst, c)
 	}

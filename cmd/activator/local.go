@@ -70,7 +70,11 @@ func validateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d services, no mistakes\n", file, len(f.Services))
+			plural := "s"
+			if len(f.Services) == 1 {
+				plural = ""
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d service%s, no mistakes\n", file, len(f.Services), plural)
 			return err
 		},
 	}
