@@ -189,7 +189,9 @@ func (w *leavingWriter) Write(p []byte) (int, error) {
 	return w.ResponseRecorder.Write(p)
 }
 
-func TestAConnectionThatWasInterruptedCarriesNobodyElse(t *testing.T) {
+// newHandler returns an engine alone, without sockets of its own on the client's side.
+func newHandler(t *testing.T, options httpx.Options) (*httpx.Handler, *hold.Gates) {
+	t.Helper()
 	gates := new(hold.Gates)
 	counters, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
 	if err != nil {
@@ -200,8 +202,32 @@ func TestAConnectionThatWasInterruptedCarriesNobodyElse(t *testing.T) {
 	table, _ := route.Build([]route.Rule[*httpx.Service]{
 		{Service: service, Value: httpx.NewService(gate, counters.Service("web", "shop"))},
 	}, route.Options{})
-	h := httpx.New(httpx.Options{Logger: zap.NewNop(), Unrouted: counters.Service("", "")})
+	options.Logger, options.Unrouted = zap.NewNop(), counters.Service("", "")
+	h := httpx.New(options)
 	h.Adopt(table)
+	return h, gates
+}
+
+func TestMessagesOfFailuresAreForClientsOnLoopbackOnly(t *testing.T) {
+	h, gates := newHandler(t, httpx.Options{Reveal: true})
+	gates.Publish(key, &scaling.View{Failure: &scaling.Failure{Reason: scaling.ReasonNotFound, Message: "no such file: shop"}})
+	for client, told := range map[string]bool{
+		"127.0.0.1:1": true, "[::1]:1": true, "127.8.9.1:1": true,
+		"192.0.2.1:1": false, "[2001:db8::1]:1": false, "[::ffff:192.0.2.1]:1": false, "": false, "@": false,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.Host, r.RemoteAddr = host, client
+		r.Header.Set("X-Forwarded-For", "127.0.0.1")
+		answer := httptest.NewRecorder()
+		h.ServeHTTP(answer, r)
+		if got := strings.Contains(answer.Body.String(), "no such file"); got != told || !strings.Contains(answer.Body.String(), "NotFound") {
+			t.Errorf("%q is told %s", client, answer.Body)
+		}
+	}
+}
+
+func TestAConnectionThatWasInterruptedCarriesNobodyElse(t *testing.T) {
+	h, gates := newHandler(t, httpx.Options{})
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	defer up.Close()
 	gates.Publish(key, &scaling.View{Ready: []scaling.Endpoint{{ID: "a", Address: addressOf(up.URL), Protocol: scaling.ProtocolHTTP1}}})

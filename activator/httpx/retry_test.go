@@ -158,7 +158,7 @@ func TestRequestsForAnEndpointThatRefusesWaitForIt(t *testing.T) {
 	eventually(t, "some refusals", func() bool { return p.metric("dormouse_dial_failures_total", "reason", "refused") > 3 })
 	again, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Skip("the port was taken by somebody else: ", err)
+		t.Fatal("the port was taken by somebody else: ", err)
 	}
 	s := &http.Server{Handler: http.HandlerFunc(echo), ReadHeaderTimeout: time.Second}
 	defer s.Close()
