@@ -1,6 +1,8 @@
 package feature
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
@@ -9,7 +11,9 @@ import (
 
 func TestAnEndpointThatProbesReadyAndRefusesForTenSecondsIsA502(t *testing.T) {
 	t.Parallel()
-	d := start(t, []string{sham(t, "shop", "readiness: {http: /healthz}"), app(t, "other", nil)})
+	// Most of the time nobody listens on the port. It is not one that the kernel gives to whoever asks for any.
+	shop := fmt.Sprintf("- name: shop\n  process: {command: [sleep, '600'], port: %d}\n  readiness: {http: /healthz}\n", quietPort(t))
+	d := start(t, []string{shop, app(t, "other", nil)})
 	address := d.address("shop")
 	var replies []<-chan reply
 	client := newClient(t)
@@ -50,6 +54,18 @@ func TestAnEndpointThatProbesReadyAndRefusesForTenSecondsIsA502(t *testing.T) {
 	d.get("other", "/")
 	if d.counter("dormouse_refused_requests_total", "shop", `reason="unreachable"`) != 3 {
 		t.Error("the refusals are not counted")
+	}
+}
+
+// quietPort returns a free port below those that the kernel chooses from (net.ipv4.ip_local_port_range).
+func quietPort(t testing.TB) int {
+	t.Helper()
+	for {
+		port := 20_000 + rand.IntN(10_000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
 }
 
