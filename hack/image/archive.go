@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -122,6 +122,7 @@ func indexOf(s spec, img v1.Image) ([]byte, v1.Hash, error) {
 	if err != nil {
 		return nil, v1.Hash{}, err
 	}
+	descriptor.ArtifactType = "" // It is an image.
 	descriptor.Platform = &s.platform
 	descriptor.Annotations = map[string]string{
 		"io.containerd.image.name":          s.ref, // What containerd, Docker and Podman name the image.

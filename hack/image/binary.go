@@ -10,7 +10,7 @@ import (
 	"os"
 	"slices"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1"
 )
 
 // machine is what an ELF header says of an architecture.

@@ -6,7 +6,10 @@ go 1.26.0
 
 tool github.com/google/go-containerregistry/cmd/crane
 
-require github.com/google/go-containerregistry v0.22.1
+require (
+	github.com/distribution/reference v0.6.0
+	github.com/google/go-containerregistry v0.22.1
+)
 
 require (
 	github.com/docker/cli v29.7.2+incompatible // indirect

@@ -97,7 +97,10 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (spec, e
 	if s.created, err = parseEpoch(getenv("SOURCE_DATE_EPOCH")); err != nil {
 		return spec{}, err
 	}
-	return s, s.validate()
+	if err := s.validate(); err != nil {
+		return spec{}, err
+	}
+	return s, nil
 }
 
 func (s *spec) addLabel(label string) error {

@@ -1,17 +1,15 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"path"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/distribution/reference"
+	"github.com/google/go-containerregistry/pkg/v1"
 )
 
 // spec is an image that was asked for.
@@ -28,8 +26,8 @@ type spec struct {
 
 // validate checks what the flag package does not.
 func (s *spec) validate() error {
-	if path.Dir(s.entrypoint) != "/" || path.Clean(s.entrypoint) != s.entrypoint || s.entrypoint == "/" {
-		return fmt.Errorf("--entrypoint %q: want a slash and a file name, such as /app", s.entrypoint)
+	if !regexp.MustCompile(`^/[A-Za-z0-9_][A-Za-z0-9_.-]{0,98}$`).MatchString(s.entrypoint) {
+		return fmt.Errorf("--entrypoint %q: want a slash and a plain file name, such as /app", s.entrypoint)
 	}
 	if _, err := s.tag(); err != nil {
 		return err
@@ -45,21 +43,22 @@ func (s *spec) validate() error {
 	return nil
 }
 
-// tag is the last part of the reference.
+// tag is the last part of the reference. The grammar is the one that Docker and containerd have, nothing is implied.
 func (s *spec) tag() (string, error) {
-	tag, err := name.NewTag(s.ref, name.StrictValidation)
-	if err != nil || !strings.Contains(s.ref, tag.RegistryStr()+"/") {
+	named, err := reference.ParseNamed(s.ref)
+	tagged, ok := named.(reference.NamedTagged)
+	if _, digested := named.(reference.Digested); err != nil || !ok || digested {
 		return "", fmt.Errorf("--name %q: want REGISTRY/REPOSITORY:TAG, such as dormouse.dev/app:1", s.ref)
 	}
-	return tag.TagStr(), nil
+	return tagged.Tag(), nil
 }
 
-// checkUser asks for numbers: the image has no /etc/passwd, and a kubelet can hold a user that it knows by name only
-// against no runAsNonRoot. Without a group, a runtime would choose root's.
+// checkUser asks for numbers: there is no /etc/passwd to find a name in, and for a name a kubelet refuses
+// runAsNonRoot. Without a group, a runtime would choose root's.
 func checkUser(user string) error {
 	uid, gid, _ := strings.Cut(user, ":")
 	for _, id := range []string{uid, gid} {
-		// A user ID is an int32 to Kubernetes.
+		// Kubernetes has 31 bits for each.
 		if _, err := strconv.ParseUint(id, 10, 31); err != nil {
 			return fmt.Errorf("--user %q: want UID:GID, both in digits, such as 65532:65532", user)
 		}
@@ -76,16 +75,16 @@ func parsePlatform(platform string) (v1.Platform, error) {
 	return v1.Platform{OS: os, Architecture: arch}, nil
 }
 
-// parseEpoch reads SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/): seconds since 1970,
-// which is also what it means not to set it.
+// parseEpoch reads SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), seconds since 1970.
+// The empty string is 0.
 func parseEpoch(epoch string) (time.Time, error) {
 	if epoch == "" {
 		epoch = "0"
 	}
-	// Eleven octal digits are what a tar header has for a time.
+	// 33 bits are what a tar header has for a time.
 	seconds, err := strconv.ParseUint(epoch, 10, 33)
-	if err != nil || !regexp.MustCompile(`^[0-9]+$`).MatchString(epoch) {
-		return time.Time{}, errors.New("SOURCE_DATE_EPOCH=" + strconv.Quote(epoch) + ": want seconds since 1970, in digits, before the year 2242")
+	if err != nil {
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH=%q: want seconds since 1970, in digits, before the year 2242", epoch)
 	}
 	return time.Unix(int64(seconds), 0).UTC(), nil
 }
