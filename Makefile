@@ -15,7 +15,7 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkno
 # How long each fuzz target runs.
 export FUZZTIME ?= 10s
 
-.PHONY: help build demo test lint fmt generate bench fuzz ci clean cc
+.PHONY: help build image demo test lint fmt generate bench fuzz ci clean cc
 
 help: ## Show this list
 	@echo "make TARGET"
@@ -24,12 +24,16 @@ help: ## Show this list
 build: ## Build bin/activator, with the version that git describes
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/activator ./cmd/activator
 
+image: ## Build the container images, as bin/images/*.tar (CHECK=1: and again, from a clone)
+	@hack/image/build
+
 demo: ## Watch sleeping services wake for held requests (DEMO_ONESHOT=1: end by itself)
 	@go run ./hack/demo
 
 test: cc ## Run every test under the race detector
 	@hack/setup test
 	CGO_ENABLED=1 go test -race -shuffle=on ./...
+	CGO_ENABLED=1 go test -C hack/image -race -shuffle=on ./...
 
 lint: ## Check everything about the source that is not a test
 	@hack/setup lint
