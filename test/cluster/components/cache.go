@@ -59,11 +59,19 @@ func (c *Cache) Build(ctx context.Context, names ...Name) (map[Name]string, erro
 	if len(missing) == 0 {
 		return paths, nil
 	}
-	s.announce(missing)
+	list, cost, lasts := plan(missing)
+	if err := s.room(ctx, missing[0].dir, cost); err != nil {
+		return nil, fmt.Errorf("build %s: %w", list, err)
+	}
+	c.printf("building %s: about %s on two cores if Go's build cache has none of it", list, short(lasts))
+	began := time.Now()
 	for _, p := range missing {
 		if paths[p.name], err = s.obtain(ctx, p.entry, p.build); err != nil {
 			return nil, fmt.Errorf("build %s: %w", p.name, err)
 		}
+	}
+	if len(missing) > 1 {
+		c.printf("all built in %s", short(time.Since(began)))
 	}
 	return paths, nil
 }
@@ -96,6 +104,9 @@ func (c *Cache) Image(ctx context.Context, name Name) (Image, error) {
 		return Image{}, err
 	}
 	i.binary = programs[name]
+	if err := s.room(ctx, i.maker, cost{size: p.size, compile: 70 * mib, download: 65 * mib, scratch: 70 * mib}); err != nil {
+		return Image{}, fmt.Errorf("build the image of %s: %w", name, err)
+	}
 	if path, err = s.obtain(ctx, i.entry, i.build); err != nil {
 		return Image{}, fmt.Errorf("build the image of %s: %w", name, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -61,7 +60,7 @@ func table() map[Name]component {
 		folder: "coredns", module: "github.com/coredns/coredns",
 		download: 250 * mib, compile: 650 * mib, lasts: 50 * time.Second,
 	}
-	pause := pins{folder: "pause", compile: 60 * mib, lasts: 5 * time.Second}
+	pause := pins{folder: "pause", compile: 30 * mib, lasts: 5 * time.Second}
 
 	release := func(command string, size uint64) component {
 		return component{
@@ -83,14 +82,6 @@ func table() map[Name]component {
 }
 
 const mib = 1 << 20
-
-// os is the operating system that the program is built for.
-func (d component) os() string {
-	if d.pod {
-		return "linux"
-	}
-	return runtime.GOOS
-}
 
 // flags are the arguments of go build, before the package.
 func (d component) flags(version string) []string {

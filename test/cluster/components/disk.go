@@ -12,18 +12,19 @@ import (
 	"strings"
 )
 
-// demand is what a build needs of a folder.
-type demand struct {
-	dir   string
-	bytes uint64
-	set   string // What to set for it to be another folder.
+// cost is what a build needs of the disk when Go's caches are empty, in bytes.
+type cost struct {
+	size     uint64 // In the cache.
+	compile  uint64 // In Go's build cache.
+	download uint64 // In Go's module cache.
+	scratch  uint64 // In Go's temporary folder, while it builds.
 }
 
-// room fails if there is too little disk for building p: a build that fills a disk fails late, and others with it. It
-// expects Go's caches to be empty, which is the worst case.
-func (s *store) room(ctx context.Context, p program) error {
+// room fails if there is less disk than a build costs: one that fills a disk fails late, and others with it. The go
+// command is asked in dir for its folders.
+func (s *store) room(ctx context.Context, dir string, c cost) error {
 	cmd := exec.CommandContext(ctx, "go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOTMPDIR")
-	cmd.Dir = p.dir
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	text, err := cmd.Output()
 	if err != nil {
@@ -36,47 +37,48 @@ func (s *store) room(ctx context.Context, p program) error {
 	if env.GOTMPDIR == "" {
 		env.GOTMPDIR = os.TempDir()
 	}
-	return fits(s.cache.freeSpace, []demand{
-		{s.dir, p.size, "XDG_CACHE_HOME"},
-		{env.GOCACHE, p.compile, "GOCACHE"},
-		{env.GOMODCACHE, p.download, "GOMODCACHE"},
-		{env.GOTMPDIR, p.compile + p.size, "GOTMPDIR"},
+	return s.fits([]demand{
+		{s.dir, c.size, "XDG_CACHE_HOME"},
+		{env.GOCACHE, c.compile, "GOCACHE"},
+		{env.GOMODCACHE, c.download, "GOMODCACHE"},
+		{env.GOTMPDIR, c.scratch, "GOTMPDIR"},
 	})
 }
 
-// fits fails if a file system has less free than the folders on it demand.
-func fits(space func(dir string) (free, device uint64, known bool), demands []demand) error {
-	type disk struct {
-		free, need uint64
-		on         []demand
+// demand is what a build needs of one folder.
+type demand struct {
+	dir   string
+	bytes uint64
+	set   string // The variable that chooses another folder.
+}
+
+// fits fails if a file system has less free than the folders on it demand together.
+func (s *store) fits(demands []demand) error {
+	space := s.cache.space
+	if space == nil {
+		space = freeSpace
 	}
-	disks := map[uint64]*disk{}
-	var errs []error
+	var order []uint64
+	free, needed, parts := map[uint64]uint64{}, map[uint64]uint64{}, map[uint64][]string{}
 	for _, d := range demands {
-		free, device, known := space(existing(d.dir))
+		left, device, known := space(existing(d.dir))
 		if !known || d.bytes == 0 {
 			continue
 		}
-		at := disks[device]
-		if at == nil {
-			at = &disk{free: free}
-			disks[device] = at
+		if needed[device] == 0 {
+			order = append(order, device)
 		}
-		at.need += d.bytes
-		at.on = append(at.on, d)
+		free[device] = left
+		needed[device] += d.bytes
+		parts[device] = append(parts[device], fmt.Sprintf("%s in %s (%s chooses another folder)", mebibytes(d.bytes), d.dir, d.set))
 	}
-	for _, at := range disks {
-		if at.free >= at.need {
-			continue
+	for _, device := range order {
+		if free[device] < needed[device] {
+			return fmt.Errorf("too little disk: %d MiB are free where a first build needs up to %s: %s",
+				free[device]/mib, mebibytes(needed[device]), strings.Join(parts[device], ", "))
 		}
-		var parts []string
-		for _, d := range at.on {
-			parts = append(parts, fmt.Sprintf("%d MiB for %s (set %s to use another folder)", (d.bytes+mib-1)/mib, d.dir, d.set))
-		}
-		errs = append(errs, fmt.Errorf("too little disk: %d MiB are free, and %d MiB are needed: %s",
-			at.free/mib, (at.need+mib-1)/mib, strings.Join(parts, ", ")))
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // existing is dir, or the nearest folder above it that is there.
@@ -89,9 +91,7 @@ func existing(dir string) string {
 	}
 }
 
-func (c *Cache) freeSpace(dir string) (free, device uint64, known bool) {
-	if c.space != nil {
-		return c.space(dir)
-	}
-	return freeSpace(dir)
+// mebibytes is a size for a person, rounded up.
+func mebibytes(bytes uint64) string {
+	return fmt.Sprintf("%d MiB", (bytes+mib-1)/mib)
 }

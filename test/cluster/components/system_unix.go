@@ -44,5 +44,5 @@ func freeSpace(dir string) (free, device uint64, known bool) {
 	if unix.Statfs(dir, &fs) != nil || unix.Stat(dir, &file) != nil {
 		return 0, 0, false
 	}
-	return uint64(fs.Bavail) * uint64(fs.Bsize), uint64(file.Dev), true
+	return uint64(fs.Bavail) * uint64(fs.Bsize), uint64(file.Dev), true //nolint:unconvert // Signed, or 32 bits, elsewhere.
 }

@@ -14,7 +14,8 @@ import (
 func main() {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGCHLD)
-	for (<-signals) == syscall.SIGCHLD {
+	reap() // What ended before anybody listened.
+	for <-signals == syscall.SIGCHLD {
 		reap()
 	}
 }
