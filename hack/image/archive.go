@@ -5,7 +5,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -46,7 +45,13 @@ func writeArchive(ctx context.Context, s spec, img v1.Image) (size int64, err er
 	if size, err = file.Seek(0, io.SeekCurrent); err != nil {
 		return 0, err
 	}
-	if err := errors.Join(file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
+	if err := file.Chmod(0o644); err != nil {
+		return 0, err
+	}
+	if err := file.Sync(); err != nil {
+		return 0, err
+	}
+	if err := file.Close(); err != nil {
 		return 0, err
 	}
 	return size, os.Rename(file.Name(), s.output)
@@ -63,7 +68,13 @@ func writeBlobs(ctx context.Context, file io.Writer, s spec, blobs []blob) error
 			return err
 		}
 	}
-	return errors.Join(w.Close(), buffer.Flush(), ctx.Err())
+	if err := w.Close(); err != nil {
+		return err
+	}
+	if err := buffer.Flush(); err != nil {
+		return err
+	}
+	return ctx.Err()
 }
 
 // archiveOf lists an archive's files. It is an OCI layout (https://github.com/opencontainers/image-spec), which

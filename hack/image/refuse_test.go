@@ -138,6 +138,15 @@ func TestAnImageIsWrittenWhollyOrNotAtAll(t *testing.T) {
 		}
 		nothingIn(t, dir)
 	})
+	t.Run("onto a full disk", func(t *testing.T) {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer full.Close()
+		expect(t, writeBlobs(t.Context(), full, spec{}, []blob{{"thing", make([]byte, 1<<20)}}), "no space left on device")
+		expect(t, writeBlobs(t.Context(), full, spec{}, []blob{{"thing", nil}}), "no space left on device")
+	})
 	t.Run("interrupted", func(t *testing.T) {
 		dir := t.TempDir()
 		output := filepath.Join(dir, "thing.tar")
