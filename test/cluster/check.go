@@ -1,0 +1,141 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/dormouse-dev/dormouse/test/cluster/keeper"
+)
+
+const (
+	longestDir = 80 // bytes: the name of a Unix socket in it has at most 107
+	mib        = 1 << 20
+)
+
+// complete fills in what was left to choose, and makes the folder.
+func (o Options) complete() (Options, error) {
+	if runtime.GOOS != "linux" {
+		return o, unsupported(runtime.GOOS)
+	}
+	var err error
+	if o.Dir, err = absolute(o.Dir); err != nil {
+		return o, err
+	}
+	if len(o.Dir) > longestDir {
+		return o, fmt.Errorf("the folder %s has a name of %d bytes: sockets in it allow for %d; choose a shorter one with --dir",
+			o.Dir, len(o.Dir), longestDir)
+	}
+	if o.Program == "" {
+		if o.Program, err = os.Executable(); err != nil {
+			return o, err
+		}
+	}
+	defaults := keeper.DefaultRanges()
+	for _, r := range []struct {
+		flag    string
+		given   *netip.Prefix
+		missing netip.Prefix
+		most    int
+	}{
+		{"--node-range", &o.Ranges.Node, defaults.Node, 30},
+		{"--pod-range", &o.Ranges.Pods, defaults.Pods, 24},
+		{"--service-range", &o.Ranges.Services, defaults.Services, 24},
+	} {
+		if !r.given.IsValid() {
+			*r.given = r.missing
+		}
+		if !r.given.Addr().Is4() || r.given.Bits() > r.most || r.given.Bits() < 8 || r.given.Masked() != *r.given {
+			return o, fmt.Errorf("%s %s: want an IPv4 network of at least /%d that starts at its first address, such as %s",
+				r.flag, r.given, r.most, r.missing)
+		}
+	}
+	if o.APIPort == 0 && !o.ControlPlaneOnly {
+		o.APIPort = 6443
+	}
+	o.Cache.Progress = o.Progress
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return o, fmt.Errorf("make the cluster's folder: %w", err)
+	}
+	return o, checkFolder(o.Dir)
+}
+
+// check looks, before anything is built or started, for what would make a cluster fail later.
+func (o Options) check() error {
+	need := uint64(200 * mib)
+	if !o.ControlPlaneOnly {
+		need = 2048 * mib
+		if os.Geteuid() != 0 {
+			return errors.New("a full cluster needs root: it makes namespaces, mounts and containers; run it as root, or give --control-plane for what needs none")
+		}
+		if err := checkPrograms(); err != nil {
+			return err
+		}
+	}
+	free, err := freeSpace(o.Dir)
+	if err != nil {
+		return fmt.Errorf("look for space in %s: %w", o.Dir, err)
+	}
+	if free < need {
+		return fmt.Errorf("too little disk space in %s: %d MiB are free and %d needed; make room, or choose another folder with --dir",
+			o.Dir, free/mib, need/mib)
+	}
+	if o.ControlPlaneOnly && o.APIPort != 0 {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", o.APIPort))
+		if err != nil {
+			return fmt.Errorf("--api-port %d: %w; choose another, or leave the choice to the program", o.APIPort, err)
+		}
+		return listener.Close()
+	}
+	return nil
+}
+
+// checkPrograms fails with the names of all programs that a node needs and that are not there.
+func checkPrograms() error {
+	var missing []string
+	for _, program := range []string{
+		"containerd", "containerd-shim-runc-v2", "ctr", "runc", "ip", "nft", "conntrack", "mount",
+		"/usr/lib/cni/bridge", "/usr/lib/cni/host-local", "/usr/lib/cni/loopback",
+	} {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = append(missing, program)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("a full cluster needs programs that are not there: %s; hack/setup e2e installs them on Debian", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// checkFolder fails if a folder has something in it that is not a cluster's: it would be removed with the cluster.
+func checkFolder(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read the cluster's folder: %w", err)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(dir, "config.json")); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not empty and not a cluster's folder: choose another with --dir", dir)
+	}
+	return nil
+}
+
+func absolute(dir string) (string, error) {
+	if dir == "" {
+		return DefaultDir()
+	}
+	return filepath.Abs(dir)
+}
+
+func unsupported(system string) error {
+	return fmt.Errorf("a cluster needs Linux, and this is %s: run it in a virtual machine, or test against a cluster that you have with KUBECONFIG=… make e2e", system)
+}

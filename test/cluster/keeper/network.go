@@ -1,0 +1,118 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+const (
+	nodeLink = "host0" // the node's end of its link to the host
+	bridge   = "pods0" // what pods are attached to
+)
+
+// hostLink is the host's end of the link; its name tells clusters apart.
+func (c Config) hostLink() string { return "dm-" + c.id() }
+
+// linkHost makes the link between the host and the network namespace of a process, and routes on the host to what is
+// behind it. They end with the namespace.
+func linkHost(ctx context.Context, cfg Config, pid int) error {
+	if err := checkRoutes(ctx, cfg); err != nil {
+		return err
+	}
+	link := cfg.hostLink()
+	via := cfg.nodeAddress().String()
+	return command(ctx, "link the node to the host", [][]string{
+		{"ip", "link", "add", link, "type", "veth", "peer", "name", nodeLink, "netns", pidArgument(pid)},
+		{"ip", "address", "add", netip.PrefixFrom(cfg.hostAddress(), cfg.Ranges.Node.Bits()).String(), "dev", link},
+		{"ip", "link", "set", link, "up"},
+		{"ip", "route", "add", cfg.Ranges.Pods.String(), "via", via},
+		{"ip", "route", "add", cfg.Ranges.Services.String(), "via", via},
+	})
+}
+
+// unlinkHost removes the link, and the routes over it, if they are there.
+func unlinkHost(ctx context.Context, cfg Config) error {
+	if _, err := net.InterfaceByName(cfg.hostLink()); err != nil {
+		return nil //nolint:nilerr // there is none
+	}
+	return command(ctx, "remove the link between node and host", [][]string{{"ip", "link", "delete", cfg.hostLink()}})
+}
+
+// checkRoutes fails if the host sends addresses of the cluster's ranges somewhere already.
+func checkRoutes(ctx context.Context, cfg Config) error {
+	out, err := exec.CommandContext(ctx, "ip", "-json", "-4", "route", "show").Output()
+	if err != nil {
+		return fmt.Errorf("read the host's routes: %w", err)
+	}
+	var routes []struct{ Dst, Dev string }
+	if err := json.Unmarshal(out, &routes); err != nil {
+		return fmt.Errorf("read the host's routes: %w", err)
+	}
+	for _, route := range routes {
+		taken, err := netip.ParsePrefix(route.Dst)
+		if err != nil {
+			addr, err := netip.ParseAddr(route.Dst)
+			if err != nil {
+				continue // "default"
+			}
+			taken = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		for flag, wanted := range map[string]netip.Prefix{
+			"--node-range": cfg.Ranges.Node, "--pod-range": cfg.Ranges.Pods, "--service-range": cfg.Ranges.Services,
+		} {
+			if taken.Overlaps(wanted) {
+				return fmt.Errorf("%s %s is in use: this host routes %s to %s (is another cluster up?); choose another range",
+					flag, wanted, taken, route.Dev)
+			}
+		}
+	}
+	return nil
+}
+
+// prepareNetwork sets up the node's end of the link and the bridge. Addresses of pods and Services that are nobody's
+// stay on the bridge, and there is no default route: nothing that is sent from here leaves the machine.
+func prepareNetwork(ctx context.Context, cfg Config) error {
+	if err := command(ctx, "set up the node's network", [][]string{
+		{"ip", "link", "set", "lo", "up"},
+		{"ip", "address", "add", netip.PrefixFrom(cfg.nodeAddress(), cfg.Ranges.Node.Bits()).String(), "dev", nodeLink},
+		{"ip", "link", "set", nodeLink, "up"},
+		{"ip", "link", "add", bridge, "type", "bridge"},
+		{"ip", "address", "add", netip.PrefixFrom(cfg.bridgeAddress(), cfg.Ranges.Pods.Bits()).String(), "dev", bridge},
+		{"ip", "link", "set", bridge, "up"},
+		{"ip", "route", "add", cfg.Ranges.Services.String(), "dev", bridge},
+		// kube-proxy would only say in its log that this does not work.
+		{"nft", "add table ip dormouse-check; delete table ip dormouse-check"},
+	}); err != nil {
+		return err
+	}
+	for name, value := range map[string]string{
+		"net/ipv4/ip_forward": "1",
+		// A connection that nobody answers any more keeps this namespace for as long as it is tried: some minutes.
+		"net/ipv4/tcp_orphan_retries": "1",
+		// Otherwise a pod that calls itself or a neighbour through a Service gets answers from the wrong address.
+		"net/bridge/bridge-nf-call-iptables": "1",
+	} {
+		if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0o600); err != nil {
+			return fmt.Errorf("set %s (does the kernel have br_netfilter? try modprobe br_netfilter): %w", name, err)
+		}
+	}
+	return nil
+}
+
+// command runs commands, one after the other, until one fails.
+func command(ctx context.Context, what string, commands [][]string) error {
+	for _, argv := range commands {
+		out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
+		if err != nil {
+			line := strings.Join(argv, " ")
+			return fmt.Errorf("%s: %s: %w: %s", what, line, err, strings.TrimSpace(string(out)))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package keeper
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// childAttributes make a child end with its parent, however that ends.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
+
+// namespaceAttributes make a child the first process of namespaces of its own, which end with it, and make it end with
+// its parent.
+func namespaceAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Pdeathsig:  syscall.SIGKILL,
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+	}
+}
+
+// runInit is process 1: it starts the node's keeper, buries every process that lost its parent, and ends with the
+// keeper. The kernel then ends whatever is left.
+func runInit(argv []string) error {
+	child, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
+		Env:   os.Environ(),
+		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		return fmt.Errorf("start the node's keeper: %w", err)
+	}
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return fmt.Errorf("wait for the node's processes: %w", err)
+		case pid == child.Pid && (status.Exited() || status.Signaled()):
+			if status.Exited() && status.ExitStatus() == 0 {
+				return nil
+			}
+			return fmt.Errorf("the node's keeper ended: status %#x", int(status))
+		}
+	}
+}
+
+// prepareMounts gives the node a view of the file system in which what it writes outside of the cluster's folder, to
+// places that kubelet and its kin do not let anyone choose, is written into that folder.
+func prepareMounts(cfg Config) error {
+	upper, work := cfg.path("var", "upper"), cfg.path("var", "work")
+	for _, dir := range []string{upper, work} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	mount := func(source, target, kind string, flags uintptr, data string) error {
+		if err := unix.Mount(source, target, kind, flags, data); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", kind, target, err)
+		}
+		return nil
+	}
+	// Nothing that is mounted from here on shows on the host.
+	if err := mount("", "/", "private", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	// Containers can mount into each other through the node, as on a machine of its own.
+	if err := mount("", "/", "shared", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
+		return err
+	}
+	if err := mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return err
+	}
+	// The cluster's folder may be below /var or /run, which are about to be covered.
+	folder, err := os.Open(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	if err := mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
+		return err
+	}
+	if err := mount("overlay", "/var", "overlay", 0, fmt.Sprintf("lowerdir=/var,upperdir=%s,workdir=%s", upper, work)); err != nil {
+		return fmt.Errorf("%w (is the folder on a file system that overlays work on? containers need them: choose one with --dir)", err)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return err
+	}
+	return mount(fmt.Sprintf("/proc/self/fd/%d", folder.Fd()), cfg.Dir, "bind", unix.MS_BIND, "")
+}

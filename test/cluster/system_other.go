@@ -1,0 +1,16 @@
+//go:build !linux
+
+package cluster
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"syscall"
+)
+
+func detachedAttributes() *syscall.SysProcAttr { return nil }
+
+func freeSpace(string) (uint64, error) { return 0, unsupported(runtime.GOOS) }
+
+func lock(context.Context, string, io.Writer) (func(), error) { return nil, unsupported(runtime.GOOS) }
