@@ -27,7 +27,8 @@ const (
 // Action is what can be done to a component.
 type Action string
 
-// The actions. Each of them, done twice, is the same as done once; Restart excepted.
+// The actions. Each of them, done twice, is the same as done once; Restart excepted;
+// what is down can be started, by Continue or Restart, and cannot be stopped.
 const (
 	Stop     Action = "stop"     // make it hang
 	Continue Action = "continue" // let it go on after Stop
@@ -36,10 +37,12 @@ const (
 )
 
 const (
-	patience   = 10 * time.Second // for a component to end after SIGTERM
+	patience   = 3 * time.Second // for a component to end after SIGTERM; the API server's own is a minute
 	firstPause = 500 * time.Millisecond
 	lastPause  = 10 * time.Second
 )
+
+var errNotRunning = errors.New("it is not running: restart it first")
 
 // process is one component: a program that is started again when it ends. The goroutine of its run method owns the child.
 type process struct {
@@ -159,23 +162,20 @@ func (p *process) attend(ctx context.Context, ended <-chan error) (again bool, e
 		case o := <-p.orders:
 			switch o.action {
 			case Stop:
-				p.signal(syscall.SIGSTOP)
-				p.set(Stopped, p.child.Pid, "")
+				o.done <- p.pause(syscall.SIGSTOP, Stopped)
 			case Continue:
-				p.signal(syscall.SIGCONT)
-				p.set(Running, p.child.Pid, "")
+				o.done <- p.pause(syscall.SIGCONT, Running)
 			case Kill:
 				p.signal(syscall.SIGKILL)
 				p.set(Down, 0, (<-ended).Error())
 				o.done <- nil
 				return p.rest(ctx, 0), nil
 			case Restart:
-				p.set(Down, 0, p.end(ended).Error())
+				p.set(Down, 0, p.end(ctx, ended).Error())
 				p.count()
 				o.done <- nil
 				return true, nil
 			}
-			o.done <- nil
 		}
 	}
 }
@@ -195,31 +195,43 @@ func (p *process) rest(ctx context.Context, pause time.Duration) bool {
 			p.count()
 			return true
 		case o := <-p.orders:
-			o.done <- nil
 			switch o.action {
 			case Restart, Continue:
 				p.count()
+				o.done <- nil
 				return true
 			case Kill:
 				elapsed = nil
 				p.set(Down, 0, "")
+				o.done <- nil
 			case Stop:
+				o.done <- errNotRunning
 			}
 		}
 	}
 }
 
-// end asks the child to end and, after some patience, makes it.
-func (p *process) end(ended <-chan error) error {
+// pause stops the child, or lets it go on.
+func (p *process) pause(sig syscall.Signal, state State) error {
+	if err := p.child.Signal(sig); err != nil {
+		return errNotRunning // attend is about to see that
+	}
+	p.set(state, p.child.Pid, "")
+	return nil
+}
+
+// end asks the child to end and, after some patience or if ctx ends, makes it.
+func (p *process) end(ctx context.Context, ended <-chan error) error {
 	p.signal(syscall.SIGTERM)
 	p.signal(syscall.SIGCONT)
 	select {
 	case err := <-ended:
 		return err
 	case <-time.After(patience):
-		p.signal(syscall.SIGKILL)
-		return <-ended
+	case <-ctx.Done():
 	}
+	p.signal(syscall.SIGKILL)
+	return <-ended
 }
 
 // signal sends a signal to the child. Where it has ended meanwhile, attend is about to see that.
