@@ -27,13 +27,17 @@ func linkHost(ctx context.Context, cfg Config, pid int) error {
 	}
 	link := cfg.hostLink()
 	via := cfg.nodeAddress().String()
-	return command(ctx, "link the node to the host", [][]string{
+	err := command(ctx, "link the node to the host", [][]string{
 		{"ip", "link", "add", link, "type", "veth", "peer", "name", nodeLink, "netns", pidArgument(pid)},
 		{"ip", "address", "add", netip.PrefixFrom(cfg.hostAddress(), cfg.Ranges.Node.Bits()).String(), "dev", link},
 		{"ip", "link", "set", link, "up"},
 		{"ip", "route", "add", cfg.Ranges.Pods.String(), "via", via},
 		{"ip", "route", "add", cfg.Ranges.Services.String(), "via", via},
 	})
+	if err != nil {
+		return fmt.Errorf("%w (does the kernel have veth links?)", err)
+	}
+	return nil
 }
 
 // unlinkHost removes the link, and the routes over it, if they are there.
@@ -63,12 +67,15 @@ func checkRoutes(ctx context.Context, cfg Config) error {
 			}
 			taken = netip.PrefixFrom(addr, addr.BitLen())
 		}
-		for flag, wanted := range map[string]netip.Prefix{
-			"--node-range": cfg.Ranges.Node, "--pod-range": cfg.Ranges.Pods, "--service-range": cfg.Ranges.Services,
+		for _, wanted := range []struct {
+			flag    string
+			network netip.Prefix
+		}{
+			{"--node-range", cfg.Ranges.Node}, {"--pod-range", cfg.Ranges.Pods}, {"--service-range", cfg.Ranges.Services},
 		} {
-			if taken.Overlaps(wanted) {
+			if taken.Overlaps(wanted.network) {
 				return fmt.Errorf("%s %s is in use: this host routes %s to %s (is another cluster up?); choose another range",
-					flag, wanted, taken, route.Dev)
+					wanted.flag, wanted.network, taken, route.Dev)
 			}
 		}
 	}
@@ -82,14 +89,22 @@ func prepareNetwork(ctx context.Context, cfg Config) error {
 		{"ip", "link", "set", "lo", "up"},
 		{"ip", "address", "add", netip.PrefixFrom(cfg.nodeAddress(), cfg.Ranges.Node.Bits()).String(), "dev", nodeLink},
 		{"ip", "link", "set", nodeLink, "up"},
+	}); err != nil {
+		return err
+	}
+	if err := command(ctx, "set up the network of the pods", [][]string{
 		{"ip", "link", "add", bridge, "type", "bridge"},
 		{"ip", "address", "add", netip.PrefixFrom(cfg.bridgeAddress(), cfg.Ranges.Pods.Bits()).String(), "dev", bridge},
 		{"ip", "link", "set", bridge, "up"},
 		{"ip", "route", "add", cfg.Ranges.Services.String(), "dev", bridge},
-		// kube-proxy would only say in its log that this does not work.
+	}); err != nil {
+		return fmt.Errorf("%w (does the kernel have bridges?)", err)
+	}
+	// kube-proxy would only say in its log that this does not work.
+	if err := command(ctx, "try what kube-proxy needs", [][]string{
 		{"nft", "add table ip dormouse-check; delete table ip dormouse-check"},
 	}); err != nil {
-		return err
+		return fmt.Errorf("%w (does the kernel have nf_tables?)", err)
 	}
 	for name, value := range map[string]string{
 		"net/ipv4/ip_forward": "1",
@@ -111,7 +126,7 @@ func command(ctx context.Context, what string, commands [][]string) error {
 		out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
 		if err != nil {
 			line := strings.Join(argv, " ")
-			return fmt.Errorf("%s: %s: %w: %s", what, line, err, strings.TrimSpace(string(out)))
+			return fmt.Errorf("%s: %s: %w: %s", what, line, err, strings.Join(strings.Fields(string(out)), " "))
 		}
 	}
 	return nil
