@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,6 +21,11 @@ const about = `A genuine Kubernetes on one Linux machine, without Docker and wit
 
 The first "up" builds Kubernetes from its sources, which takes several minutes; after that a control plane is up in
 seconds, and a full cluster (root only) in less than half a minute. "down" takes everything away again.`
+
+// exit is how the program ends when all has been said: with this status.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // newCommand is the program's command line.
 func newCommand(in io.Reader, out, complaints io.Writer) *cobra.Command {
@@ -145,7 +152,12 @@ func kubectl(dir *string) *cobra.Command {
 			}
 			k := c.Command(cmd.Context(), args...)
 			k.Stdin, k.Stdout, k.Stderr = os.Stdin, cmd.OutOrStdout(), cmd.ErrOrStderr()
-			return k.Run()
+			err = k.Run()
+			var ended *exec.ExitError
+			if errors.As(err, &ended) {
+				return exit(max(ended.ExitCode(), 1)) // a signal's is -1
+			}
+			return err
 		},
 	}
 }
