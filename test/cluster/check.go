@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"unicode"
 
 	"github.com/dormouse-dev/dormouse/test/cluster/keeper"
 )
@@ -29,33 +30,16 @@ func (o Options) complete() (Options, error) {
 	if o.Dir, err = absolute(o.Dir); err != nil {
 		return o, err
 	}
-	if len(o.Dir) > longestDir {
-		return o, fmt.Errorf("the folder %s has a name of %d bytes: sockets in it allow for %d; choose a shorter one with --dir",
-			o.Dir, len(o.Dir), longestDir)
+	if err := checkName(o.Dir); err != nil {
+		return o, err
 	}
 	if o.Program == "" {
 		if o.Program, err = os.Executable(); err != nil {
 			return o, err
 		}
 	}
-	defaults := keeper.DefaultRanges()
-	for _, r := range []struct {
-		flag    string
-		given   *netip.Prefix
-		missing netip.Prefix
-		most    int
-	}{
-		{"--node-range", &o.Ranges.Node, defaults.Node, 30},
-		{"--pod-range", &o.Ranges.Pods, defaults.Pods, 24},
-		{"--service-range", &o.Ranges.Services, defaults.Services, 24},
-	} {
-		if !r.given.IsValid() {
-			*r.given = r.missing
-		}
-		if !r.given.Addr().Is4() || r.given.Bits() > r.most || r.given.Bits() < 8 || r.given.Masked() != *r.given {
-			return o, fmt.Errorf("%s %s: want an IPv4 network of at least /%d that starts at its first address, such as %s",
-				r.flag, r.given, r.most, r.missing)
-		}
+	if err := o.completeRanges(); err != nil {
+		return o, err
 	}
 	if o.APIPort == 0 && !o.ControlPlaneOnly {
 		o.APIPort = 6443
@@ -64,7 +48,38 @@ func (o Options) complete() (Options, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return o, fmt.Errorf("make the cluster's folder: %w", err)
 	}
-	return o, checkFolder(o.Dir)
+	return o, nil
+}
+
+// completeRanges fills in the networks that were not chosen and looks at those that were.
+func (o *Options) completeRanges() error {
+	defaults := keeper.DefaultRanges()
+	ranges := []struct {
+		flag     string
+		given    *netip.Prefix
+		missing  netip.Prefix
+		smallest int // bits
+		largest  int
+	}{
+		{"--node-range", &o.Ranges.Node, defaults.Node, 30, 8},
+		{"--pod-range", &o.Ranges.Pods, defaults.Pods, 24, 8},
+		{"--service-range", &o.Ranges.Services, defaults.Services, 24, 12}, // Kubernetes allows for 20 bits of Services
+	}
+	for i, r := range ranges {
+		if !r.given.IsValid() {
+			*r.given = r.missing
+		}
+		if !r.given.Addr().Is4() || r.given.Bits() > r.smallest || r.given.Bits() < r.largest || r.given.Masked() != *r.given {
+			return fmt.Errorf("%s %s: want an IPv4 network between /%d and /%d that starts at its first address, such as %s",
+				r.flag, r.given, r.largest, r.smallest, r.missing)
+		}
+		for _, other := range ranges[:i] {
+			if r.given.Overlaps(*other.given) {
+				return fmt.Errorf("%s %s and %s %s overlap: choose networks that do not", other.flag, other.given, r.flag, r.given)
+			}
+		}
+	}
+	return nil
 }
 
 // check looks, before anything is built or started, for what would make a cluster fail later.
@@ -114,26 +129,67 @@ func checkPrograms() error {
 	return nil
 }
 
-// checkFolder fails if a folder has something in it that is not a cluster's: it would be removed with the cluster.
-func checkFolder(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("read the cluster's folder: %w", err)
+// checkName fails if a cluster's programs could not work in a folder because of its name.
+func checkName(dir string) error {
+	if len(dir) > longestDir {
+		return fmt.Errorf("the folder %s has a name of %d bytes: sockets in it allow for %d; choose a shorter one with --dir",
+			dir, len(dir), longestDir)
 	}
-	if len(entries) == 0 {
-		return nil
-	}
-	if _, err := os.Stat(filepath.Join(dir, "config.json")); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is not empty and not a cluster's folder: choose another with --dir", dir)
+	// The name becomes part of URLs, mount options, lists, configuration files and a line for a shell.
+	odd := strings.IndexFunc(dir, func(r rune) bool {
+		return r != '/' && !strings.ContainsRune("._-+@=~", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
+	if odd >= 0 {
+		return fmt.Errorf("the folder %q has %q in its name: letters, digits and ._-+@=~ are what a cluster's programs agree on; choose another with --dir",
+			dir, []rune(dir[odd:])[0])
 	}
 	return nil
 }
 
+// checkFolder fails if a folder is another user's, who could have anything done in it, or has something in it that is
+// not a cluster's: it would be removed with the cluster.
+func checkFolder(dir string) error {
+	if err := checkOwner(dir); err != nil {
+		return err
+	}
+	_, err := keeper.ReadConfig(dir)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not a cluster's folder: %w; choose another with --dir", dir, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read the cluster's folder: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.Name() != keeper.NewConfig { // where writing the first file of a cluster was interrupted
+			return fmt.Errorf("%s is not empty and not a cluster's folder: choose another with --dir", dir)
+		}
+	}
+	return nil
+}
+
+// absolute returns the one name of a folder, which need not exist yet: whoever removes it must not be left with a
+// symbolic link removed and all else in place.
 func absolute(dir string) (string, error) {
 	if dir == "" {
-		return DefaultDir()
+		var err error
+		if dir, err = DefaultDir(); err != nil {
+			return "", err
+		}
 	}
-	return filepath.Abs(dir)
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	resolved, err := filepath.EvalSymlinks(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return resolved, err
+	}
+	parent, err := absolute(filepath.Dir(dir))
+	return filepath.Join(parent, filepath.Base(dir)), err
 }
 
 func unsupported(system string) error {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dormouse-dev/dormouse/test/cluster/components"
 	"github.com/dormouse-dev/dormouse/test/cluster/keeper"
@@ -54,8 +55,10 @@ func (c *Cluster) Config() keeper.Config { return c.cfg }
 // Down ends the cluster and takes away everything that it left, its folder included.
 func (c *Cluster) Down() error { return Down(c.cfg.Dir) }
 
-// Status asks the cluster's keeper how it is.
+// Status asks the cluster's keeper how it is. A keeper that says nothing for ten seconds is an error.
 func (c *Cluster) Status(ctx context.Context) (keeper.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	var status keeper.Status
 	err := c.order(ctx, http.MethodGet, "/status", &status)
 	return status, err
@@ -75,7 +78,7 @@ func (c *Cluster) Load(ctx context.Context, tar string) error {
 // Command is kubectl, about to be run against the cluster as its administrator.
 func (c *Cluster) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.cfg.Programs[components.Kubectl], args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig(), "KUBECACHEDIR="+filepath.Join(c.Dir(), "kubectl"))
+	cmd.Env = append(direct(os.Environ()), "KUBECONFIG="+c.Kubeconfig(), "KUBECACHEDIR="+filepath.Join(c.Dir(), "kubectl"))
 	return cmd
 }
 
@@ -98,4 +101,9 @@ func (c *Cluster) client() *http.Client {
 			return (&net.Dialer{}).DialContext(ctx, "unix", c.cfg.Socket())
 		},
 	}}
+}
+
+// direct is an environment in which a program asks no proxy: a cluster's addresses are nobody else's to find.
+func direct(environment []string) []string {
+	return append(environment, "NO_PROXY=*", "no_proxy=*")
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/dormouse-dev/dormouse/test/cluster/keeper"
@@ -15,13 +16,13 @@ import (
 // Do stops (as a machine that hangs), continues, kills or restarts one of the cluster's programs. It returns when that
 // is done; a restarted API server, etcd or kubelet then answers again.
 func (c *Cluster) Do(ctx context.Context, action keeper.Action, component string) error {
-	return c.order(ctx, http.MethodPost, "/components/"+component+"/"+string(action), nil)
+	return c.order(ctx, http.MethodPost, "/components?"+url.Values{"name": {component}, "action": {string(action)}}.Encode(), nil)
 }
 
 // FailPulls chooses how pulls of images fail from now on. They always fail: the cluster has no registry, only the
 // images that were loaded.
 func (c *Cluster) FailPulls(ctx context.Context, how keeper.PullFailure) error {
-	return c.order(ctx, http.MethodPost, "/pulls/"+string(how), nil)
+	return c.order(ctx, http.MethodPost, "/pulls?"+url.Values{"how": {string(how)}}.Encode(), nil)
 }
 
 // Cordon keeps new pods off the node.

@@ -16,6 +16,19 @@ import (
 // detachedAttributes let a child outlive its parent, and keep what is typed at the parent's terminal from it.
 func detachedAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
+// checkOwner fails if a folder does not belong to the user that this process is.
+func checkOwner(dir string) error {
+	var stat unix.Stat_t
+	if err := unix.Stat(dir, &stat); err != nil {
+		return fmt.Errorf("look whose %s is: %w", dir, err)
+	}
+	if int(stat.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to user %d, and this is user %d: work as that user, or choose another folder with --dir",
+			dir, stat.Uid, os.Geteuid())
+	}
+	return nil
+}
+
 // freeSpace is what an ordinary user may still write to the file system that a folder is on, in bytes.
 func freeSpace(dir string) (uint64, error) {
 	var stat unix.Statfs_t

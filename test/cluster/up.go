@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dormouse-dev/dormouse/test/cluster/components"
 	"github.com/dormouse-dev/dormouse/test/cluster/keeper"
@@ -55,6 +56,7 @@ func Up(ctx context.Context, opts Options) (*Cluster, error) {
 }
 
 // Down ends the cluster in a folder and removes the folder. It is no error if there is none, or only the remains of one.
+// While one is being brought up there, it waits, for a minute at most.
 func Down(dir string) error {
 	dir, err := absolute(dir)
 	if err != nil {
@@ -63,12 +65,20 @@ func Down(dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), time.Minute,
+		fmt.Errorf("another process is at work in %s: wait for it, or end it", dir))
+	defer cancel()
+	unlock, err := lock(ctx, dir, nil)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := checkFolder(dir); err != nil {
 		return err
 	}
 	cfg, err := keeper.ReadConfig(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.RemoveAll(dir) // empty, as checked
+		return os.RemoveAll(dir) // as good as empty, as checked
 	}
 	if err != nil {
 		return err
@@ -88,6 +98,12 @@ func up(ctx context.Context, opts Options) (*Cluster, io.WriteCloser, error) {
 		return nil, nil, err
 	}
 	defer unlock()
+	if err := checkFolder(opts.Dir); err != nil {
+		return nil, nil, err
+	}
+	if err := os.Chmod(opts.Dir, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("keep others out of the cluster's folder: %w", err)
+	}
 	if c, err := opts.already(ctx); c != nil || err != nil {
 		return c, nil, err
 	}
@@ -126,7 +142,11 @@ func (o Options) already(ctx context.Context) (*Cluster, error) {
 	}
 	c := &Cluster{cfg: cfg}
 	if keeper.Alive(cfg) {
-		if status, err := c.Status(ctx); err == nil && status.Ready {
+		status, err := c.Status(ctx)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("ask the cluster in %s how it is: %w", o.Dir, context.Cause(ctx))
+		}
+		if err == nil && status.Ready {
 			if cfg.ControlPlaneOnly != o.ControlPlaneOnly {
 				return nil, fmt.Errorf("the cluster in %s is %s, not %s: end it with 'cluster down', or choose another folder with --dir",
 					o.Dir, shape(cfg.ControlPlaneOnly), shape(o.ControlPlaneOnly))
@@ -170,10 +190,11 @@ func (o Options) config(ctx context.Context) (keeper.Config, error) {
 
 // start starts the keeper and returns when it says that the cluster is ready.
 func start(ctx context.Context, cfg keeper.Config, opts Options) (io.WriteCloser, error) {
-	if err := os.MkdirAll(filepath.Dir(cfg.Log("keeper")), 0o700); err != nil {
+	// First of all: it marks the folder as a cluster's.
+	if err := cfg.Write(); err != nil {
 		return nil, err
 	}
-	if err := cfg.Write(); err != nil {
+	if err := os.MkdirAll(filepath.Dir(cfg.Log("keeper")), 0o700); err != nil {
 		return nil, err
 	}
 	log, err := os.OpenFile(cfg.Log("keeper"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -186,6 +207,7 @@ func start(ctx context.Context, cfg keeper.Config, opts Options) (io.WriteCloser
 	cmd := exec.Command(opts.Program, "keep", "--dir", cfg.Dir)
 	cmd.Stderr = log
 	cmd.Dir = "/"
+	cmd.Env = direct(os.Environ())
 	cmd.SysProcAttr = detachedAttributes()
 	life, err := cmd.StdinPipe()
 	if err != nil {
@@ -200,8 +222,14 @@ func start(ctx context.Context, cfg keeper.Config, opts Options) (io.WriteCloser
 	}
 	stop := context.AfterFunc(ctx, func() { _ = life.Close() })
 	defer stop()
-	if err = listen(json.NewDecoder(out), opts.say); err == nil && stop() {
-		// The keeper says no more, and is not waited for: it is nobody's child soon.
+	// It does nothing before it is told to, so that whatever it does, the folder says who did.
+	if err = keeper.Record(cfg, cmd.Process.Pid); err == nil {
+		_, _ = io.WriteString(life, keeper.Begin+"\n") // if it cannot hear that, it has ended, which is seen next
+		err = listen(json.NewDecoder(out), opts.say)
+	}
+	if err == nil && stop() {
+		// The keeper says no more. If this process outlives it, its end is to be noticed.
+		go func() { _ = cmd.Wait() }()
 		return life, nil
 	}
 	_ = life.Close()
@@ -209,7 +237,7 @@ func start(ctx context.Context, cfg keeper.Config, opts Options) (io.WriteCloser
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("bring up the cluster: %w", context.Cause(ctx))
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("the cluster's keeper ended (%w) without a word: see %s", errors.Join(ended), cfg.Log("keeper"))
 	}
 	return nil, err

@@ -43,7 +43,11 @@ func DefaultRanges() Ranges {
 	}
 }
 
-// ReadConfig reads the configuration from a cluster's folder. It fails with fs.ErrNotExist where there is no cluster.
+// NewConfig is the name that the configuration has in the cluster's folder while it is being written.
+const NewConfig = "config.json.new"
+
+// ReadConfig reads the configuration from a cluster's folder, named without symbolic links. It fails with fs.ErrNotExist
+// where there is no cluster, and if it finds what is not the configuration of a cluster in that folder.
 func ReadConfig(dir string) (Config, error) {
 	var cfg Config
 	path := filepath.Join(dir, "config.json")
@@ -54,7 +58,14 @@ func ReadConfig(dir string) (Config, error) {
 	if err := json.Unmarshal(data, &cfg); err != nil {
 		return cfg, fmt.Errorf("read %s: %w", path, err)
 	}
-	return cfg, nil
+	switch cfg.Dir {
+	case dir:
+		return cfg, nil
+	case "":
+		return cfg, fmt.Errorf("%s is not a cluster's", path)
+	default:
+		return cfg, fmt.Errorf("%s is that of a cluster in %s", path, cfg.Dir)
+	}
 }
 
 // Write puts the configuration into the cluster's folder.
@@ -63,7 +74,11 @@ func (c Config) Write() error {
 	if err != nil {
 		return fmt.Errorf("encode the configuration: %w", err)
 	}
-	return os.WriteFile(c.path("config.json"), append(data, '\n'), 0o600)
+	// At once: whoever finds half a configuration would not know the folder for a cluster's.
+	if err := os.WriteFile(c.path(NewConfig), append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(c.path(NewConfig), c.path("config.json"))
 }
 
 // Kubeconfig is the file that makes a client the cluster's administrator.

@@ -34,8 +34,8 @@ func (k *keeper) serveControl() (func(), error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", k.answerStatus)
-	mux.HandleFunc("POST /components/{name}/{action}", k.answerAction)
-	mux.HandleFunc("POST /pulls/{how}", k.answerPulls)
+	mux.HandleFunc("POST /components", k.answerAction)
+	mux.HandleFunc("POST /pulls", k.answerPulls)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(listener) }()
 	return func() { _ = server.Close() }, nil
@@ -58,7 +58,7 @@ func (k *keeper) answerStatus(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (k *keeper) answerAction(w http.ResponseWriter, r *http.Request) {
-	name, action := r.PathValue("name"), Action(r.PathValue("action"))
+	name, action := r.FormValue("name"), Action(r.FormValue("action"))
 	if err := k.components.do(r.Context(), name, action); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -103,7 +103,7 @@ func (k *keeper) answerPulls(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a control plane pulls no images", http.StatusBadRequest)
 		return
 	}
-	if err := k.pulls.fail(PullFailure(r.PathValue("how"))); err != nil {
+	if err := k.pulls.fail(PullFailure(r.FormValue("how"))); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}

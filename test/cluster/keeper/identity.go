@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -52,7 +53,13 @@ func readIdentity(cfg Config) (identity, error) {
 	return i, err
 }
 
-func (i identity) write(cfg Config) error {
+// Record writes into a cluster's folder that a process, which has not begun yet, is its keeper. It fails with
+// fs.ErrNotExist if that has ended.
+func Record(cfg Config, pid int) error {
+	i, err := identify(pid)
+	if err != nil {
+		return err
+	}
 	data, err := json.Marshal(i)
 	if err != nil {
 		return err
@@ -91,19 +98,42 @@ func Remove(cfg Config) error {
 		}
 	}
 	// The kernel undoes mounts after the processes that could see them have ended, in its own time.
-	return retry(10*time.Second, func() error { return os.RemoveAll(cfg.Dir) })
+	return retry(10*time.Second, func() error { return removeFolder(cfg.Dir) })
+}
+
+// removeFolder removes a cluster's folder. If that is interrupted, what is left is still a cluster's folder.
+func removeFolder(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.Name() != "config.json" {
+			if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return os.RemoveAll(dir)
 }
 
 // end ends the process: as asked, or, after some patience, at once.
 func (i identity) end() error {
+	// Found before it is looked at: signals then reach this process or none (see pidfd_open(2)).
+	process, err := os.FindProcess(i.PID)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = process.Release() }()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if !i.alive() {
 			return nil
 		}
-		if err := syscall.Kill(i.PID, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		if err := process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("end the cluster's keeper, process %d: %w", i.PID, err)
 		}
-		err := retry(2*patience, func() error {
+		_ = process.Signal(syscall.SIGCONT) // somebody may have stopped it
+		err := retry(20*time.Second, func() error {
 			if i.alive() {
 				return fmt.Errorf("the cluster's keeper, process %d, does not end on %v", i.PID, sig)
 			}

@@ -18,6 +18,9 @@ type Message struct {
 	Error    string `json:"error,omitempty"`    // the last message: why there will be no cluster
 }
 
+// Begin is the first line that a keeper waits for: who started it has written down who the keeper is.
+const Begin = "begin"
+
 // Detach is the line that who started a keeper sends it to let it live on alone. A keeper whose standard input ends
 // before that ends too, and its cluster with it: who started it is gone.
 const Detach = "detach"
@@ -110,11 +113,14 @@ func (k *keeper) progress(what string) {
 // errOrphaned says why a keeper ended by itself.
 var errOrphaned = errors.New("who started this cluster is gone")
 
-// whileWanted returns a context that ends when in does, unless a line Detach came first.
-func whileWanted(ctx context.Context, in io.Reader) context.Context {
+// begin waits for the line Begin. It returns a context that ends when in does, unless a line Detach came first.
+func begin(ctx context.Context, in io.Reader) (context.Context, error) {
+	lines := bufio.NewScanner(in)
+	if !lines.Scan() || lines.Text() != Begin {
+		return nil, errors.New("nobody wants this cluster: use 'cluster up', which starts its keeper")
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
-		lines := bufio.NewScanner(in)
 		for lines.Scan() {
 			if lines.Text() == Detach {
 				return
@@ -122,5 +128,5 @@ func whileWanted(ctx context.Context, in io.Reader) context.Context {
 		}
 		cancel(errOrphaned)
 	}()
-	return ctx
+	return ctx, nil
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
+	"syscall"
 )
 
 // Stage is which of the processes of a keeper a process is.
@@ -25,13 +27,21 @@ const (
 // stages after the first, with the arguments that self returns for them. It returns when the cluster has ended. What it
 // has to say goes to out as Messages.
 func Run(ctx context.Context, dir string, stage Stage, self func(Stage) []string, in io.Reader, out io.Writer) error {
+	// A keeper outlives who listens to it. Signals that are asked for do not end a process when it writes to nobody.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	if stage == Host {
+		var err error
+		if ctx, err = begin(ctx, in); err != nil {
+			return err
+		}
+	}
 	cfg, err := ReadConfig(dir)
 	if err != nil {
 		return fmt.Errorf("read the cluster's configuration: %w", err)
 	}
 	switch stage {
 	case Host:
-		err = runHost(whileWanted(ctx, in), cfg, self, out)
+		err = runHost(ctx, cfg, self, out)
 	case Init:
 		return runInit(self(Node))
 	case Node:
@@ -48,13 +58,6 @@ func Run(ctx context.Context, dir string, stage Stage, self func(Stage) []string
 // runHost keeps a control plane itself. For a full cluster it starts the first process of a set of namespaces, links
 // them to the host, and ends them when ctx ends.
 func runHost(ctx context.Context, cfg Config, self func(Stage) []string, out io.Writer) (err error) {
-	identity, err := identify(os.Getpid())
-	if err != nil {
-		return err
-	}
-	if err := identity.write(cfg); err != nil {
-		return err
-	}
 	if cfg.ControlPlaneOnly {
 		return keep(ctx, cfg, out)
 	}
@@ -88,7 +91,8 @@ func runHost(ctx context.Context, cfg Config, self func(Stage) []string, out io.
 	case ctx.Err() != nil:
 		return nil
 	default:
-		return reported{ended}
+		// If somebody still listens, a stage further in has said why.
+		return fmt.Errorf("the first process of the cluster's namespaces ended by itself: %w", errors.Join(ended, errEnded))
 	}
 }
 
@@ -97,8 +101,7 @@ func removeNode(cfg Config) error {
 	return errors.Join(unlinkHost(context.Background(), cfg), removeCgroups(cfg))
 }
 
-// reported is an error that a stage further in has told already.
-type reported struct{ error }
+var errEnded = errors.New("the cluster is gone")
 
 // pidArgument is how the ip program names the network namespace of a process.
 func pidArgument(pid int) string { return strconv.Itoa(pid) }
