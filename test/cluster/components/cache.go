@@ -66,7 +66,7 @@ func (c *Cache) Build(ctx context.Context, names ...Name) (map[Name]string, erro
 	c.printf("building %s: about %s on two cores if Go's build cache has none of it", list, short(lasts))
 	began := time.Now()
 	for _, p := range missing {
-		if paths[p.name], err = s.obtain(ctx, p.entry, p.build); err != nil {
+		if paths[p.name], err = s.obtain(ctx, p.entry, p.command); err != nil {
 			return nil, fmt.Errorf("build %s: %w", p.name, err)
 		}
 	}
@@ -107,7 +107,7 @@ func (c *Cache) Image(ctx context.Context, name Name) (Image, error) {
 	if err := s.room(ctx, i.maker, cost{size: p.size, compile: 70 * mib, download: 65 * mib, scratch: 70 * mib}); err != nil {
 		return Image{}, fmt.Errorf("build the image of %s: %w", name, err)
 	}
-	if path, err = s.obtain(ctx, i.entry, i.build); err != nil {
+	if path, err = s.obtain(ctx, i.entry, i.command); err != nil {
 		return Image{}, fmt.Errorf("build the image of %s: %w", name, err)
 	}
 	return Image{Ref: i.ref, Tar: path}, nil

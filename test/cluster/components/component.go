@@ -40,7 +40,7 @@ type pins struct {
 	folder   string        // Under test/cluster/components: where the go command runs.
 	module   string        // The required module whose version is the programs'; "" for a program of our own.
 	download uint64        // Bytes in Go's module cache: the modules' archives and their unpacked files.
-	compile  uint64        // Bytes of the compiled packages: in Go's build cache, and once more in the temporary folder until go ends.
+	compile  uint64        // Bytes of the compiled packages: in Go's build cache, and once more in a temporary folder until go ends.
 	lasts    time.Duration // On two cores.
 }
 
@@ -54,11 +54,11 @@ func table() map[Name]component {
 	}
 	etcd := pins{
 		folder: "etcd", module: "go.etcd.io/etcd/server/v3",
-		download: 190 * mib, compile: 310 * mib, lasts: 30 * time.Second,
+		download: 190 * mib, compile: 310 * mib, lasts: 60 * time.Second,
 	}
 	coredns := pins{
 		folder: "coredns", module: "github.com/coredns/coredns",
-		download: 250 * mib, compile: 650 * mib, lasts: 50 * time.Second,
+		download: 250 * mib, compile: 650 * mib, lasts: 90 * time.Second,
 	}
 	pause := pins{folder: "pause", compile: 30 * mib, lasts: 5 * time.Second}
 

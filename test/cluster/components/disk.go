@@ -14,34 +14,30 @@ import (
 
 // cost is what a build needs of the disk when Go's caches are empty, in bytes.
 type cost struct {
-	size     uint64 // In the cache.
+	size     uint64 // In the cache for good.
 	compile  uint64 // In Go's build cache.
 	download uint64 // In Go's module cache.
-	scratch  uint64 // In Go's temporary folder, while it builds.
+	scratch  uint64 // In the cache while it builds.
 }
 
 // room fails if there is less disk than a build costs: one that fills a disk fails late, and others with it. The go
 // command is asked in dir for its folders.
 func (s *store) room(ctx context.Context, dir string, c cost) error {
-	cmd := exec.CommandContext(ctx, "go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOTMPDIR")
+	cmd := exec.CommandContext(ctx, "go", "env", "-json", "GOCACHE", "GOMODCACHE")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	text, err := cmd.Output()
 	if err != nil {
 		return fmt.Errorf("ask go for its folders: %w", err)
 	}
-	var env struct{ GOCACHE, GOMODCACHE, GOTMPDIR string }
+	var env struct{ GOCACHE, GOMODCACHE string }
 	if err := json.Unmarshal(text, &env); err != nil {
 		return fmt.Errorf("ask go for its folders: %w", err)
 	}
-	if env.GOTMPDIR == "" {
-		env.GOTMPDIR = os.TempDir()
-	}
 	return s.fits([]demand{
-		{s.dir, c.size, "XDG_CACHE_HOME"},
+		{s.dir, c.size + c.scratch, "XDG_CACHE_HOME"},
 		{env.GOCACHE, c.compile, "GOCACHE"},
 		{env.GOMODCACHE, c.download, "GOMODCACHE"},
-		{env.GOTMPDIR, c.scratch, "GOTMPDIR"},
 	})
 }
 

@@ -12,7 +12,7 @@
 // The cache's folder holds:
 //
 //	entries/NAME-KEY/   a program or an image, and a file "whole" that says how long it is
-//	building/           what is being built; leftovers are removed by the next build of the same name
+//	building/           what is being built, and temporary files; leftovers are removed by the next build of the same name
 //	locks/NAME          locked by who builds it, whose process id is in it
 //	logs/NAME.log       the output of the last build, at most 1 MiB
 package components

@@ -1,7 +1,6 @@
 package components
 
 import (
-	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -45,13 +44,13 @@ func (s *store) program(name Name) (program, error) {
 	return p, nil
 }
 
-// build makes the program's file in a folder.
-func (p program) build(ctx context.Context, s *store, dir string) error {
-	args := append([]string{"build", "-v", "-o", filepath.Join(dir, p.entry.file)}, p.flags...)
-	return s.run(ctx, command{
+// command makes the program's file.
+func (p program) command(w workplace) command {
+	args := append([]string{"build", "-v", "-o", filepath.Join(w.result, p.entry.file)}, p.flags...)
+	return command{
 		name: p.entry.name, dir: p.dir, args: append(args, p.pkg), main: p.pkg,
-		env: []string{"GOOS=" + p.goos, "GOARCH=" + runtime.GOARCH},
-	})
+		env: []string{"GOOS=" + p.goos, "GOARCH=" + runtime.GOARCH, "GOTMPDIR=" + w.scratch},
+	}
 }
 
 // image is the image of a program with its place in the cache.
@@ -86,13 +85,13 @@ func (i image) args(output string) []string {
 	}
 }
 
-// build makes the image's file in a folder.
-func (i image) build(ctx context.Context, s *store, dir string) error {
-	return s.run(ctx, command{
+// command makes the image's file.
+func (i image) command(w workplace) command {
+	return command{
 		name: i.entry.name, dir: i.maker,
-		args: append([]string{"run", "-v", "-mod=readonly", "."}, i.args(filepath.Join(dir, i.entry.file))...),
-		env:  []string{"GOOS=" + runtime.GOOS, "GOARCH=" + runtime.GOARCH},
-	})
+		args: append([]string{"run", "-v", "-mod=readonly", "."}, i.args(filepath.Join(w.result, i.entry.file))...),
+		env:  []string{"GOOS=" + runtime.GOOS, "GOARCH=" + runtime.GOARCH, "GOTMPDIR=" + w.scratch},
+	}
 }
 
 // entry is the place of what a name and a key stand for.

@@ -65,7 +65,7 @@ func (s *store) tell(name string, out *output, began time.Time, ended <-chan str
 	}
 }
 
-// execute runs a command and whatever it starts. When ctx ends they are asked to end, and ended if they do not.
+// execute runs a command. When ctx ends, so do the command and all that it started.
 func execute(ctx context.Context, c command, out *output) error {
 	// Linux ends the child when the thread that started it ends (see separate), so that thread has to last.
 	runtime.LockOSThread()
@@ -76,15 +76,12 @@ func execute(ctx context.Context, c command, out *output) error {
 	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
 	cmd.Env = append(cmd.Env, c.env...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = time.Second
 	separate(cmd)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	err := cmd.Wait()
-	if ctx.Err() != nil {
-		endGroup(cmd)
-	}
 	if errors.Is(err, exec.ErrWaitDelay) {
 		return nil // The go command succeeded, and a process that it left holds its output.
 	}

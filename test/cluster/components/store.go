@@ -19,9 +19,16 @@ type store struct {
 	toolchain string
 }
 
-// obtain makes sure that an entry is there, calling build to make its file in a folder if it is not. Of all processes that
+// workplace is where an entry is built: two empty folders, which are gone afterwards, or if the builder is killed, when
+// the next one comes.
+type workplace struct {
+	result  string // Becomes the entry.
+	scratch string // For temporary files: what a killed go command leaves behind is as large as a cluster.
+}
+
+// obtain makes sure that an entry is there, running the command that makes its file if it is not. Of all processes that
 // want the same entry one builds, and the others wait for it.
-func (s *store) obtain(ctx context.Context, e entry, build func(ctx context.Context, s *store, dir string) error) (string, error) {
+func (s *store) obtain(ctx context.Context, e entry, command func(workplace) command) (string, error) {
 	for _, sub := range []string{"entries", "building", "locks", "logs"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o755); err != nil {
 			return "", err
@@ -41,21 +48,22 @@ func (s *store) obtain(ctx context.Context, e entry, build func(ctx context.Cont
 	default:
 		s.cache.printf("%s is built anew: %s", e.name, state)
 	}
-	if err := s.sweep(e.name); err != nil {
-		return "", err
-	}
-	aside, err := os.MkdirTemp(filepath.Join(s.dir, "building"), e.name+".")
+	s.sweep(e.name)
+	building, err := os.MkdirTemp(filepath.Join(s.dir, "building"), e.name+".")
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(aside)
-	if err := build(ctx, s, aside); err != nil {
+	defer os.RemoveAll(building)
+	w := workplace{result: filepath.Join(building, "result"), scratch: filepath.Join(building, "scratch")}
+	for _, dir := range []string{w.result, w.scratch} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return "", err
+		}
+	}
+	if err := s.run(ctx, command(w)); err != nil {
 		return "", err
 	}
-	if err := os.Chmod(aside, 0o755); err != nil {
-		return "", err
-	}
-	if err := e.publish(aside); err != nil {
+	if err := e.publish(w.result); err != nil {
 		return "", err
 	}
 	s.expire(e)
@@ -111,19 +119,17 @@ func holder(f *os.File) string {
 	return "another process"
 }
 
-// sweep removes what builders of name left that were killed. The caller holds the lock of name.
-func (s *store) sweep(name string) error {
+// sweep removes what builders of name left that were killed. The caller holds the lock of name. A compiler that outlives
+// its builder for a moment may still write there; what cannot be removed for that reason is left for the next time.
+func (s *store) sweep(name string) {
 	left, err := filepath.Glob(filepath.Join(s.dir, "building", name+".*"))
 	if err != nil {
-		return err
+		return
 	}
 	for _, dir := range left {
 		s.cache.printf("%s: removing what an earlier build left unfinished", name)
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
+		_ = os.RemoveAll(dir)
 	}
-	return nil
 }
 
 // expire removes entries that nobody has used for a month: the programs of former pins. It leaves for the next time what

@@ -25,16 +25,12 @@ func tryLock(f *os.File) (bool, error) {
 	}
 }
 
-// separate gives a command a process group, by which all that it starts is ended with it.
+// separate gives a command a process group, by which all that it starts is killed with it. Go's caches bear that, what it
+// leaves in its temporary folder is removed with that folder, and an interrupt would be ignored by compilers if this
+// process is in the background of a script.
 func separate(cmd *exec.Cmd) {
 	cmd.SysProcAttr = groupOfItsOwn()
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGINT) }
-}
-
-// endGroup kills what is left of a command's group. It is called as soon as the command has been waited for, so that the
-// group's id is still that of its own processes or of none.
-func endGroup(cmd *exec.Cmd) {
-	_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 }
 
 // freeSpace is what an ordinary user may still write to the file system that dir is on, and the file system's id.
