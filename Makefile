@@ -15,7 +15,7 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkno
 # How long each fuzz target runs.
 export FUZZTIME ?= 10s
 
-.PHONY: help build image demo test lint fmt generate bench fuzz ci clean cc
+.PHONY: help build image cluster demo test e2e lint fmt generate bench fuzz ci clean cc
 
 help: ## Show this list
 	@echo "make TARGET"
@@ -27,13 +27,20 @@ build: ## Build bin/activator, with the version that git describes
 image: ## Build the container images, as bin/images/*.tar (CHECK=1: and again, from a clone)
 	@hack/image/build
 
+cluster: ## Build bin/cluster, which brings up a real Kubernetes on this machine
+	go build -o bin/cluster ./test/cluster/cmd/cluster
+
 demo: ## Watch sleeping services wake for held requests (DEMO_ONESHOT=1: end by itself)
 	@go run ./hack/demo
 
 test: cc ## Run every test under the race detector
 	@hack/setup test
+	@go run ./test/cluster/cmd/cluster build --control-plane
 	CGO_ENABLED=1 go test -race -shuffle=on ./...
 	CGO_ENABLED=1 go test -C hack/image -race -shuffle=on ./...
+
+e2e: cc image ## Test on a real cluster: one made for it (root), or that of KUBECONFIG
+	@hack/e2e
 
 lint: ## Check everything about the source that is not a test
 	@hack/setup lint

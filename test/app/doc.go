@@ -1,6 +1,8 @@
 // Command app is the server behind Dormouse in tests, in the demo and in the benchmarks: one process whose misbehaviour is chosen by
 // flags and, request by request, by paths. It listens on the address it is given, 127.0.0.1 and $PORT by default.
 //
+// "app get URL…" is no server: it requests the URLs and prints a line of JSON for each, so that a pod of it can be a client, too.
+//
 // # Flags
 //
 // Every flag has an environment variable, which the flag overrides: $PORT for --port, and for the others APP_ with the flag's name, such as

@@ -33,6 +33,9 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit status %d, as it was
 
 // run is the whole program. It returns when a signal, a flag or a request ends it.
 func run(ctx context.Context, args []string, env func(string) (string, bool), stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "get" {
+		return fetchAll(ctx, args[1:], stdout)
+	}
 	cfg, err := parseConfig(args, env, stderr)
 	if err != nil {
 		return err

@@ -55,6 +55,14 @@ func Up(ctx context.Context, opts Options) (*Cluster, error) {
 	return c, errors.Join(err, life.Close())
 }
 
+// Build builds what a cluster consists of, where that is not in the cache yet, and starts nothing. Tests with a limit of
+// time want it to be done before they start.
+func Build(ctx context.Context, opts Options) error {
+	opts.Cache.Progress = opts.Progress
+	_, err := opts.config(ctx)
+	return err
+}
+
 // Down ends the cluster in a folder and removes the folder. It is no error if there is none, or only the remains of one.
 // While one is being brought up there, it waits, for a minute at most.
 func Down(dir string) error {

@@ -108,6 +108,12 @@ func prepareNetwork(ctx context.Context, cfg Config) error {
 	}
 	for name, value := range map[string]string{
 		"net/ipv4/ip_forward": "1",
+		// Services are routed to the bridge that pods send from, which is no reason to tell pods of a shorter way: one
+		// that believes it does not hear that a Service without endpoints refuses.
+		"net/ipv4/conf/all/send_redirects":            "0",
+		"net/ipv4/conf/" + bridge + "/send_redirects": "0",
+		// A client that asks a sleeping Service again and again is to be refused every time, not once a second.
+		"net/ipv4/icmp_ratelimit": "0",
 		// A connection that nobody answers any more keeps this namespace for as long as it is tried: some minutes.
 		"net/ipv4/tcp_orphan_retries": "1",
 		// Otherwise a pod that calls itself or a neighbour through a Service gets answers from the wrong address.

@@ -46,7 +46,7 @@ func newCommand(in io.Reader, out, complaints io.Writer) *cobra.Command {
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	dir := root.PersistentFlags().String("dir", "", "the cluster's folder (default: dormouse/cluster below $XDG_STATE_HOME or ~/.local/state)")
 	root.AddCommand(
-		up(dir), down(dir), status(dir), load(dir), kubeconfig(dir), kubectl(dir), fault(dir), keep(dir, in),
+		up(dir), build(), down(dir), status(dir), load(dir), kubeconfig(dir), kubectl(dir), fault(dir), keep(dir, in),
 	)
 	return root
 }
@@ -72,12 +72,32 @@ func up(dir *string) *cobra.Command {
 	flags := cmd.Flags()
 	defaults := keeper.DefaultRanges()
 	opts.Ranges = defaults
-	flags.BoolVar(&opts.ControlPlaneOnly, "control-plane", false, "only etcd, API server and controller manager: no node, and no root")
+	controlPlane(cmd, &opts)
 	flags.Uint16Var(&opts.APIPort, "api-port", 0, "port of the API server (default: 6443, or a free one with --control-plane)")
 	flags.TextVar(&opts.Ranges.Node, "node-range", defaults.Node, "network of the link between host and node")
 	flags.TextVar(&opts.Ranges.Pods, "pod-range", defaults.Pods, "network of the pods")
 	flags.TextVar(&opts.Ranges.Services, "service-range", defaults.Services, "network of the Services")
 	return cmd
+}
+
+func build() *cobra.Command {
+	var opts cluster.Options
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Build what a cluster consists of, and start nothing",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.Progress = cmd.ErrOrStderr()
+			return cluster.Build(cmd.Context(), opts)
+		},
+	}
+	controlPlane(cmd, &opts)
+	return cmd
+}
+
+// controlPlane adds the flag that says what cluster is meant.
+func controlPlane(cmd *cobra.Command, opts *cluster.Options) {
+	cmd.Flags().BoolVar(&opts.ControlPlaneOnly, "control-plane", false, "only etcd, API server and controller manager: no node, and no root")
 }
 
 func down(dir *string) *cobra.Command {
@@ -153,8 +173,7 @@ func kubectl(dir *string) *cobra.Command {
 			k := c.Command(cmd.Context(), args...)
 			k.Stdin, k.Stdout, k.Stderr = os.Stdin, cmd.OutOrStdout(), cmd.ErrOrStderr()
 			err = k.Run()
-			var ended *exec.ExitError
-			if errors.As(err, &ended) {
+			if ended, ok := errors.AsType[*exec.ExitError](err); ok {
 				return exit(max(ended.ExitCode(), 1)) // a signal's is -1
 			}
 			return err

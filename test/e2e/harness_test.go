@@ -1,0 +1,202 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/remotecommand"
+)
+
+// newNamespace makes a namespace for a test, which goes with it.
+func newNamespace(t *testing.T) string {
+	t.Helper()
+	namespace, err := env.client.CoreV1().Namespaces().Create(t.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatalf("create a namespace: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		if t.Failed() {
+			describe(ctx, t, namespace.Name)
+		}
+		if err := env.client.CoreV1().Namespaces().Delete(ctx, namespace.Name, metav1.DeleteOptions{}); err != nil {
+			t.Errorf("delete the namespace: %v", err)
+		}
+	})
+	return namespace.Name
+}
+
+// deployApp deploys the test application under a name, with a Service of that name on port 80.
+func deployApp(t *testing.T, namespace, name string, replicas int32, flags ...string) *corev1.Service {
+	t.Helper()
+	labels := map[string]string{"app": name}
+	port := intstr.FromInt32(8080)
+	pod := corev1.PodSpec{
+		Containers: []corev1.Container{{
+			Name:            "app",
+			Image:           env.appImage,
+			ImagePullPolicy: corev1.PullIfNotPresent,
+			Args:            append([]string{"--host=0.0.0.0", "--port=8080", "--name=" + name}, flags...),
+			Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: port.IntVal}},
+			ReadinessProbe: &corev1.Probe{
+				ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: port}},
+				PeriodSeconds: 1,
+			},
+		}},
+	}
+	_, err := env.client.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas,
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatalf("create the Deployment %s: %v", name, err)
+	}
+	service, err := env.client.CoreV1().Services(namespace).Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: port}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatalf("create the Service %s: %v", name, err)
+	}
+	return service
+}
+
+// scale writes a Deployment's scale, as kubectl scale and Dormouse do.
+func scale(t *testing.T, namespace, name string, replicas int32) {
+	t.Helper()
+	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)
+	_, err := env.client.AppsV1().Deployments(namespace).Patch(t.Context(), name, "application/merge-patch+json", patch,
+		metav1.PatchOptions{}, "scale")
+	if err != nil {
+		t.Fatalf("scale %s to %d: %v", name, replicas, err)
+	}
+}
+
+// waitForPods waits until the pods of an application are as a test wants them, and returns them.
+func waitForPods(t *testing.T, namespace, name, what string, good func([]corev1.Pod) bool) []corev1.Pod {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	pods := env.client.CoreV1().Pods(namespace)
+	selector := metav1.ListOptions{LabelSelector: "app=" + name}
+	for {
+		list, err := pods.List(ctx, selector)
+		if err != nil {
+			t.Fatalf("wait until %s: %v", what, err)
+		}
+		if good(list.Items) {
+			return list.Items
+		}
+		changes := selector
+		changes.ResourceVersion = list.ResourceVersion
+		watcher, err := pods.Watch(ctx, changes)
+		if err != nil {
+			t.Fatalf("wait until %s: %v", what, err)
+		}
+		event, open := <-watcher.ResultChan()
+		watcher.Stop()
+		if ctx.Err() != nil {
+			t.Fatalf("wait until %s: not after 2 minutes", what)
+		}
+		if open && event.Type == watch.Error {
+			t.Fatalf("wait until %s: %v", what, event.Object)
+		}
+	}
+}
+
+// ready reports whether there are pods, and all of them are ready.
+func ready(pods []corev1.Pod) bool {
+	for i := range pods {
+		isReady := false
+		for _, condition := range pods[i].Status.Conditions {
+			isReady = isReady || condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue
+		}
+		if !isReady {
+			return false
+		}
+	}
+	return len(pods) > 0
+}
+
+// none reports whether there are no pods, not even ones that are going.
+func none(pods []corev1.Pod) bool { return len(pods) == 0 }
+
+// fetched is what the test application's get prints of a URL.
+type fetched struct {
+	URL    string
+	Status int
+	Name   string
+	Error  string
+}
+
+// getFromPod requests URLs from inside a pod of the test application.
+func getFromPod(t *testing.T, pod corev1.Pod, urls ...string) []fetched {
+	t.Helper()
+	out, err := execIn(t.Context(), pod, append([]string{"/app", "get"}, urls...)...)
+	lines := json.NewDecoder(strings.NewReader(out))
+	var all []fetched
+	for range urls {
+		var f fetched
+		if decodeErr := lines.Decode(&f); decodeErr != nil {
+			t.Fatalf("get from the pod %s: %v, %v; it printed %q", pod.Name, err, decodeErr, out)
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// execIn runs a command in a pod, as kubectl exec does, and returns what it printed.
+func execIn(ctx context.Context, pod corev1.Pod, command ...string) (string, error) {
+	req := env.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{Command: command, Stdout: true, Stderr: true}, scheme.ParameterCodec)
+	executor, err := remotecommand.NewWebSocketExecutor(env.rest, "GET", req.URL().String())
+	if err != nil {
+		return "", err
+	}
+	var out, complaints bytes.Buffer
+	if err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &out, Stderr: &complaints}); err != nil {
+		return out.String(), fmt.Errorf("%w: %s", err, strings.TrimSpace(complaints.String()))
+	}
+	return out.String(), nil
+}
+
+// describe logs what a failed test leaves to look at: pods, and events.
+func describe(ctx context.Context, t *testing.T, namespace string) {
+	t.Helper()
+	pods, err := env.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Logf("no pods to show: %v", err)
+		return
+	}
+	for i := range pods.Items {
+		status, _ := json.Marshal(pods.Items[i].Status.ContainerStatuses)
+		t.Logf("pod %s: %s %s", pods.Items[i].Name, pods.Items[i].Status.Phase, status)
+	}
+	events, err := env.client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Logf("no events to show: %v", err)
+		return
+	}
+	for i := range events.Items {
+		e := &events.Items[i]
+		t.Logf("event %s/%s: %s: %s", e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, e.Message)
+	}
+}
