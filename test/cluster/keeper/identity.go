@@ -98,7 +98,11 @@ func Remove(cfg Config) error {
 		}
 	}
 	// The kernel undoes mounts after the processes that could see them have ended, in its own time.
-	return retry(10*time.Second, func() error { return removeFolder(cfg.Dir) })
+	err = retry(10*time.Second, func() error { return removeFolder(cfg.Dir) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // removeFolder removes a cluster's folder. If that is interrupted, what is left is still a cluster's folder.
