@@ -38,7 +38,7 @@ func (o Options) complete() (Options, error) {
 			return o, err
 		}
 	}
-	if err := o.completeRanges(); err != nil {
+	if err := completeRanges(&o.Ranges); err != nil {
 		return o, err
 	}
 	if o.APIPort == 0 && !o.ControlPlaneOnly {
@@ -49,37 +49,6 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("make the cluster's folder: %w", err)
 	}
 	return o, nil
-}
-
-// completeRanges fills in the networks that were not chosen and looks at those that were.
-func (o *Options) completeRanges() error {
-	defaults := keeper.DefaultRanges()
-	ranges := []struct {
-		flag     string
-		given    *netip.Prefix
-		missing  netip.Prefix
-		smallest int // bits
-		largest  int
-	}{
-		{"--node-range", &o.Ranges.Node, defaults.Node, 30, 8},
-		{"--pod-range", &o.Ranges.Pods, defaults.Pods, 24, 8},
-		{"--service-range", &o.Ranges.Services, defaults.Services, 24, 12}, // Kubernetes allows for 20 bits of Services
-	}
-	for i, r := range ranges {
-		if !r.given.IsValid() {
-			*r.given = r.missing
-		}
-		if !r.given.Addr().Is4() || r.given.Bits() > r.smallest || r.given.Bits() < r.largest || r.given.Masked() != *r.given {
-			return fmt.Errorf("%s %s: want an IPv4 network between /%d and /%d that starts at its first address, such as %s",
-				r.flag, r.given, r.largest, r.smallest, r.missing)
-		}
-		for _, other := range ranges[:i] {
-			if r.given.Overlaps(*other.given) {
-				return fmt.Errorf("%s %s and %s %s overlap: choose networks that do not", other.flag, other.given, r.flag, r.given)
-			}
-		}
-	}
-	return nil
 }
 
 // check looks, before anything is built or started, for what would make a cluster fail later.
@@ -108,6 +77,37 @@ func (o Options) check() error {
 			return fmt.Errorf("--api-port %d: %w; choose another, or leave the choice to the program", o.APIPort, err)
 		}
 		return listener.Close()
+	}
+	return nil
+}
+
+// completeRanges fills in the networks that were not chosen and looks at those that were.
+func completeRanges(chosen *keeper.Ranges) error {
+	defaults := keeper.DefaultRanges()
+	ranges := []struct {
+		flag     string
+		given    *netip.Prefix
+		missing  netip.Prefix
+		smallest int // bits
+		largest  int
+	}{
+		{"--node-range", &chosen.Node, defaults.Node, 30, 8},
+		{"--pod-range", &chosen.Pods, defaults.Pods, 24, 8},
+		{"--service-range", &chosen.Services, defaults.Services, 24, 12}, // Kubernetes allows for 20 bits of Services
+	}
+	for i, r := range ranges {
+		if !r.given.IsValid() {
+			*r.given = r.missing
+		}
+		if !r.given.Addr().Is4() || r.given.Bits() > r.smallest || r.given.Bits() < r.largest || r.given.Masked() != *r.given {
+			return fmt.Errorf("%s %s: want an IPv4 network between /%d and /%d that starts at its first address, such as %s",
+				r.flag, r.given, r.largest, r.smallest, r.missing)
+		}
+		for _, other := range ranges[:i] {
+			if r.given.Overlaps(*other.given) {
+				return fmt.Errorf("%s %s and %s %s overlap: choose networks that do not", other.flag, other.given, r.flag, r.given)
+			}
+		}
 	}
 	return nil
 }

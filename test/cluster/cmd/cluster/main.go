@@ -15,11 +15,10 @@ func main() {
 	context.AfterFunc(ctx, stop) // asked a second time, it ends at once
 	err := newCommand(os.Stdin, os.Stdout, os.Stderr).ExecuteContext(ctx)
 	stop()
-	var said exit
-	switch {
-	case errors.As(err, &said):
+	if said, ok := errors.AsType[exit](err); ok {
 		os.Exit(int(said))
-	case err != nil:
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 		os.Exit(1)
 	}
