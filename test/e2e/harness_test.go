@@ -46,6 +46,8 @@ func deployApp(t *testing.T, namespace, name string, replicas int32, flags ...st
 	labels := map[string]string{"app": name}
 	port := intstr.FromInt32(8080)
 	pod := corev1.PodSpec{
+		// It has no use for a token; and kubelet looks only every 300 ms whether a pod's volumes are there.
+		AutomountServiceAccountToken: new(false),
 		Containers: []corev1.Container{{
 			Name:            "app",
 			Image:           env.appImage,
@@ -130,6 +132,16 @@ func ready(pods []corev1.Pod) bool {
 			isReady = isReady || condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue
 		}
 		if !isReady {
+			return false
+		}
+	}
+	return len(pods) > 0
+}
+
+// hasAddress reports whether there are pods, and all of them have an address.
+func hasAddress(pods []corev1.Pod) bool {
+	for i := range pods {
+		if pods[i].Status.PodIP == "" {
 			return false
 		}
 	}
