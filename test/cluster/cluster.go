@@ -64,13 +64,14 @@ func (c *Cluster) Status(ctx context.Context) (keeper.Status, error) {
 	return status, err
 }
 
-// Load imports the images in a tar file, as make image and docker save write them, into the node.
-func (c *Cluster) Load(ctx context.Context, tar string) error {
+// Load imports the images in a tar file, as make image and docker save write them, into the node, and returns their
+// names, as pods ask for them.
+func (c *Cluster) Load(ctx context.Context, tar string) ([]string, error) {
 	if c.cfg.ControlPlaneOnly {
-		return errors.New("a control plane has no node to load images into")
+		return nil, errors.New("a control plane has no node to load images into")
 	}
 	if _, err := os.Stat(tar); err != nil {
-		return fmt.Errorf("load images: %w", err)
+		return nil, fmt.Errorf("load images: %w", err)
 	}
 	return keeper.LoadImage(ctx, c.cfg, tar)
 }

@@ -94,7 +94,8 @@ func findImage(ctx context.Context) error {
 		fmt.Fprintf(os.Stdout, "e2e: the cluster is expected to have %s, or to be able to pull it; APP_IMAGE=… names another\n", env.appImage)
 		return nil
 	}
-	return env.own.Load(ctx, appArchive)
+	_, err = env.own.Load(ctx, appArchive)
+	return err
 }
 
 // imageIn reads the name of the image in an archive.

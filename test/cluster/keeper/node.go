@@ -81,18 +81,29 @@ func (k *keeper) startContainerd(ctx context.Context) error {
 		return err
 	}
 	for _, image := range k.cfg.Images {
-		if err := LoadImage(ctx, k.cfg, image.Tar); err != nil {
+		if _, err := LoadImage(ctx, k.cfg, image.Tar); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// LoadImage imports the images in a tar file (as docker save writes it, or an OCI layout) into a cluster's node.
-func LoadImage(ctx context.Context, cfg Config, tar string) error {
-	return command(ctx, "load "+tar, [][]string{
-		{"ctr", "--address", cfg.ContainerdSocket(), "--namespace", "k8s.io", "images", "import", tar},
-	})
+// LoadImage imports the images in a tar file (as docker save writes it, or an OCI layout) into a cluster's node, and
+// returns their names, as pods ask for them.
+func LoadImage(ctx context.Context, cfg Config, tar string) ([]string, error) {
+	ctr := exec.CommandContext(ctx, "ctr", "--address", cfg.ContainerdSocket(), "--namespace", "k8s.io", "images", "import", tar)
+	out, err := ctr.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w: %s", tar, err, strings.TrimSpace(string(out)))
+	}
+	var names []string
+	for line := range strings.Lines(string(out)) {
+		// "unpacking NAME (DIGEST)...done"
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "unpacking" {
+			names = append(names, fields[1])
+		}
+	}
+	return names, nil
 }
 
 // startNode starts what makes pods run: scheduler, kubelet and kube-proxy, and asks for the name server.

@@ -131,16 +131,22 @@ func status(dir *string) *cobra.Command {
 func load(dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "load IMAGE.tar…",
-		Short: "Give the node images from files, as make image and docker save write them",
+		Short: "Give the node images from files, as make image and docker save write them, and print their names",
 		Args:  cobra.MinimumNArgs(1),
-		RunE: each(dir, func(ctx context.Context, c *cluster.Cluster, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := cluster.Open(*dir)
+			if err != nil {
+				return err
+			}
 			for _, tar := range args {
-				if err := c.Load(ctx, tar); err != nil {
+				names, err := c.Load(cmd.Context(), tar)
+				if err != nil {
 					return err
 				}
+				fmt.Fprintln(cmd.OutOrStdout(), strings.Join(names, "\n"))
 			}
 			return nil
-		}),
+		},
 	}
 }
 
