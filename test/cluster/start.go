@@ -55,7 +55,10 @@ func Temporary(ctx context.Context, opts Options) (*Cluster, func() error, error
 		// Its logs are in the error, as far as they tell anything.
 		return nil, nil, errors.Join(err, end())
 	}
-	return c, func() error { return errors.Join(life.Close(), end()) }, nil
+	return c, func() error {
+		_ = life.Close() // it may have ended already
+		return end()
+	}, nil
 }
 
 // program builds the program in cmd/cluster: a test's own binary cannot be the keeper's process.
