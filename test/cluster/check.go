@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	longestDir = 80 // bytes: the name of a Unix socket in it has at most 107
+	longestDir = 70 // bytes: a Unix socket's name has at most 107, and kubelet's are kubelet/device-plugins/kubelet.sock
 	mib        = 1 << 20
 )
 

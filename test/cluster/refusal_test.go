@@ -157,7 +157,7 @@ func TestBadChoicesAreRefusedInOneLine(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"a long name":       {long, []string{"up", "--control-plane"}, []string{long, "bytes", "80", "--dir"}},
+		"a long name":       {long, []string{"up", "--control-plane"}, []string{long, "bytes", "allow for 70", "--dir"}},
 		"a name with space": {folder + " x", []string{"up", "--control-plane"}, []string{`' '`, "--dir"}},
 		"a name with comma": {folder + ",x", []string{"up", "--control-plane"}, []string{`','`, "--dir"}},
 		"a file":            {file, []string{"up", "--control-plane"}, []string{file, "not a directory"}},
