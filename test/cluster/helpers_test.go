@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -35,6 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	flag.Int("cycles", 3, "how often a full cluster is brought up and taken down (tag e2e)")
 	if os.Getenv(child) != "" {
 		return beChild()
 	}

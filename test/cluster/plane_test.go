@@ -163,18 +163,47 @@ func privacy(t *testing.T, c *Cluster) {
 		}
 	}
 	// What they listen on besides: the API server's port, for who comes from this machine.
-	out, err := exec.CommandContext(t.Context(), "ss", "--no-header", "--listening", "--tcp", "--numeric", "--processes").Output()
-	if err != nil {
-		t.Fatalf("ss is needed, of Debian's iproute2: %v", err)
-	}
-	ours := processes(t, c.Dir())
-	for line := range strings.Lines(string(out)) {
-		for pid, name := range ours {
-			if strings.Contains(line, fmt.Sprintf("pid=%d,", pid)) && !strings.Contains(line, fmt.Sprintf("127.0.0.1:%d ", c.Config().APIPort)) {
-				t.Errorf("%s listens on %s", name, line)
+	want := fmt.Sprintf("0100007F:%04X", c.Config().APIPort) // 127.0.0.1, as the kernel writes it
+	found := 0
+	for pid, name := range processes(t, c.Dir()) {
+		for _, at := range listening(t, pid) {
+			found++
+			if at != want {
+				t.Errorf("%s listens on %s, want nothing but %s", name, at, want)
 			}
 		}
 	}
+	if found != 1 {
+		t.Errorf("%d ports are listened on, want the API server's", found)
+	}
+}
+
+// listening returns where a process listens for TCP, as /proc/net/tcp has it.
+func listening(t *testing.T, pid int) (at []string) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]bool{}
+	for _, file := range files {
+		if to, err := os.Readlink(file); err == nil {
+			own[to] = true
+		}
+	}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := os.ReadFile(table)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			const local, state, inode, listen = 1, 3, 9, "0A"
+			if f := strings.Fields(line); len(f) > inode && f[state] == listen && own["socket:["+f[inode]+"]"] {
+				at = append(at, f[local])
+			}
+		}
+	}
+	return at
 }
 
 // client asks one API server, as whoever its certificates make it.
