@@ -51,6 +51,43 @@ func TestFullClustersLeaveNothing(t *testing.T) {
 	}
 }
 
+func TestFullClusterInterruptedLeavesNothing(t *testing.T) {
+	for name, tc := range map[string]struct {
+		signal syscall.Signal
+		when   string // a process that runs by then
+	}{
+		"by a person, early":      {syscall.SIGINT, "--stage node"},
+		"killed, with pods there": {syscall.SIGKILL, "containerd-shim"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, up := newFull(t, 0)
+			before := look(t)
+			cmd := c.command(t, up...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, tc.when+" runs", func() bool {
+				for _, line := range processes(t, c.dir) {
+					if strings.Contains(line, tc.when) {
+						return true
+					}
+				}
+				return false
+			})
+			f := familyOf(t, keeperOf(t, c.dir))
+			if err := cmd.Process.Signal(tc.signal); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err == nil {
+				t.Error("up succeeded")
+			}
+			c.nothingRuns(t)
+			c.must(t, "down")
+			leavesNothing(t, before, f, c.dir)
+		})
+	}
+}
+
 func TestFullClusterThatFailsSaysWhyAndLeavesNothing(t *testing.T) {
 	for name, tc := range map[string]struct {
 		program, when, says string

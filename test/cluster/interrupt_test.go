@@ -109,7 +109,7 @@ func TestStartingEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("enough")
-	time.AfterFunc(time.Second, func() { cancel(stop) })
+	time.AfterFunc(300*time.Millisecond, func() { cancel(stop) })
 	_, _, err := Temporary(ctx, Options{ControlPlaneOnly: true, Program: os.Getenv(built)})
 	if !errors.Is(err, stop) {
 		t.Errorf("start a cluster: %v, want %v", err, stop)

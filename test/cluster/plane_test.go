@@ -26,27 +26,35 @@ import (
 // Three at once, and what each of them is asked is asked while the others work.
 func TestThreeControlPlanesSideBySide(t *testing.T) {
 	t.Parallel()
+	opts := Options{ControlPlaneOnly: true, Program: os.Getenv(built)}
 	var planes [3]*Cluster
+	t.Cleanup(func() { // when they have ended
+		for _, c := range planes {
+			if c != nil && exists(filepath.Dir(c.Dir())) {
+				t.Errorf("%s is still there", filepath.Dir(c.Dir()))
+			}
+			if c != nil {
+				nothingRuns(t, c.Dir())
+			}
+		}
+	})
 	var all sync.WaitGroup
-	for i := range planes {
+	for i := range planes[1:] {
 		all.Go(func() {
-			c, end, err := Temporary(t.Context(), Options{ControlPlaneOnly: true, Program: os.Getenv(built)})
+			c, end, err := Temporary(t.Context(), opts)
 			if err != nil {
-				t.Errorf("control plane %d: %v", i, err)
+				t.Errorf("control plane %d: %v", i+1, err)
 				return
 			}
-			planes[i] = c
+			planes[i+1] = c
 			t.Cleanup(func() {
 				if err := end(); err != nil {
 					t.Error(err)
 				}
-				if exists(filepath.Dir(c.Dir())) {
-					t.Errorf("%s is still there", filepath.Dir(c.Dir()))
-				}
-				nothingRuns(t, c.Dir())
 			})
 		})
 	}
+	planes[0] = Start(t, opts)
 	all.Wait()
 	if t.Failed() {
 		t.FailNow()
