@@ -38,6 +38,7 @@ func TestFullClusterIsARealKubernetes(t *testing.T) {
 	t.Run("logs, exec, cp and port-forward", func(t *testing.T) { kubelet(t, c) })
 	t.Run("names and Services", func(t *testing.T) { names(t, c) })
 	t.Run("traffic stays", func(t *testing.T) { traffic(t, c) })
+	t.Run("images from files", func(t *testing.T) { images(t, run, c) })
 	t.Run("image pulls", func(t *testing.T) { pulls(t, c) })
 	t.Run("cordon and quota", func(t *testing.T) { capacity(t, c) })
 	t.Run("faults of the node", func(t *testing.T) { nodeFaults(t, c) })
@@ -150,6 +151,19 @@ func resolvesFromHost(t *testing.T) {
 	if got, err := resolver.LookupHost(ctx, "kubernetes.default.svc.cluster.local."); err != nil || len(got) != 1 || got[0] != "10.97.0.1" {
 		t.Errorf("a name, asked from the host: %v, %v; want 10.97.0.1", got, err)
 	}
+}
+
+// images: those in files are loaded under their names, and a file that is none is refused.
+func images(t *testing.T, run *cli, c *Cluster) {
+	t.Helper()
+	image := c.Config().Images[components.Pause]
+	if got := run.must(t, "load", image.Tar); got != image.Ref+"\n" {
+		t.Errorf("load printed %q, want %q", got, image.Ref)
+	}
+	odd := filepath.Join(newDir(t), "odd.tar")
+	write(t, odd, "this is no archive")
+	run.refused(t, []string{"load " + odd}, "load", odd)
+	run.refused(t, []string{"load images", "/no/such.tar", "no such file"}, "load", "/no/such.tar")
 }
 
 // pulls: they fail, in the way that was chosen, and images that are never to be pulled are missing.
