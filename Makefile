@@ -28,7 +28,7 @@ image: ## Build the container images, as bin/images/*.tar (CHECK=1: and again, f
 	@hack/image/build
 
 cluster: ## Build bin/cluster, which brings up a real Kubernetes on this machine
-	go build -o bin/cluster ./test/cluster/cmd/cluster
+	CGO_ENABLED=0 go build -buildvcs=false -o bin/cluster ./test/cluster/cmd/cluster
 
 demo: ## Watch sleeping services wake for held requests (DEMO_ONESHOT=1: end by itself)
 	@go run ./hack/demo

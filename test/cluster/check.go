@@ -115,18 +115,29 @@ func completeRanges(chosen *keeper.Ranges) error {
 // checkPrograms fails with the names of all programs that a node needs and that are not there.
 func checkPrograms() error {
 	var missing []string
-	for _, program := range []string{
-		"containerd", "containerd-shim-runc-v2", "ctr", "runc", "ip", "nft", "conntrack", "mount",
-		"/usr/lib/cni/bridge", "/usr/lib/cni/host-local", "/usr/lib/cni/loopback",
-	} {
+	for _, program := range []string{"containerd", "containerd-shim-runc-v2", "ctr", "runc", "ip", "nft", "conntrack", "mount"} {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = append(missing, program)
 		}
+	}
+	if cniPlugins() == "" {
+		missing = append(missing, "the CNI plugins")
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("a full cluster needs programs that are not there: %s; hack/setup e2e installs them on Debian", strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// cniPlugins returns the folder of the programs that attach pods to networks; "" if there is none. Debian, their own
+// releases and Fedora have it in different places.
+func cniPlugins() string {
+	for _, dir := range []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"} {
+		if _, err := exec.LookPath(filepath.Join(dir, "bridge")); err == nil {
+			return dir
+		}
+	}
+	return ""
 }
 
 // checkName fails if a cluster's programs could not work in a folder because of its name.

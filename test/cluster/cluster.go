@@ -70,10 +70,11 @@ func (c *Cluster) Load(ctx context.Context, tar string) ([]string, error) {
 	if c.cfg.ControlPlaneOnly {
 		return nil, errors.New("a control plane has no node to load images into")
 	}
-	if _, err := os.Stat(tar); err != nil {
+	names, err := ImageNames(tar)
+	if err != nil {
 		return nil, fmt.Errorf("load images: %w", err)
 	}
-	return keeper.LoadImage(ctx, c.cfg, tar)
+	return names, keeper.LoadImage(ctx, c.cfg, tar)
 }
 
 // Command is kubectl, about to be run against the cluster as its administrator.

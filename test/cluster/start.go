@@ -64,7 +64,7 @@ func Temporary(ctx context.Context, opts Options) (*Cluster, func() error, error
 // program builds the program in cmd/cluster: a test's own binary cannot be the keeper's process.
 func program(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "cluster")
-	build := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/dormouse-dev/dormouse/test/cluster/cmd/cluster")
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", path, "github.com/dormouse-dev/dormouse/test/cluster/cmd/cluster")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the cluster program: %w: %s", err, strings.TrimSpace(string(out)))

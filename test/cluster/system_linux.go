@@ -7,6 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -36,6 +39,27 @@ func freeSpace(dir string) (uint64, error) {
 		return 0, err
 	}
 	return stat.Bavail * uint64(stat.Bsize), nil
+}
+
+// checkTrust fails if somebody who is neither root nor who asked root for this could have put a program where it is.
+func checkTrust(program string) error {
+	trusted := []string{"0", strconv.Itoa(os.Geteuid()), os.Getenv("SUDO_UID")}
+	for _, path := range []string{program, filepath.Dir(program)} {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		var stat unix.Stat_t
+		if err := unix.Stat(path, &stat); err != nil {
+			return fmt.Errorf("look whose %s is: %w", path, err)
+		}
+		owner := strconv.FormatUint(uint64(stat.Uid), 10)
+		if info.Mode()&0o022 != 0 || !slices.Contains(trusted, owner) {
+			return fmt.Errorf("%s has the mode %v and belongs to user %s, and root is to run it: "+
+				"somebody else could have changed it; choose another cache with XDG_CACHE_HOME", path, info.Mode(), owner)
+		}
+	}
+	return nil
 }
 
 // lock makes this process the only one to bring up a cluster in a folder, until the function it returns is called or the

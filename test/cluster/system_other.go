@@ -15,4 +15,6 @@ func checkOwner(string) error { return unsupported(runtime.GOOS) }
 
 func freeSpace(string) (uint64, error) { return 0, unsupported(runtime.GOOS) }
 
+func checkTrust(string) error { return unsupported(runtime.GOOS) }
+
 func lock(context.Context, string, io.Writer) (func(), error) { return nil, unsupported(runtime.GOOS) }

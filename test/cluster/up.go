@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,6 +98,7 @@ func Down(dir string) error {
 // up brings up a cluster that ends when the pipe it returns is closed, unless keeper.Detach was written to it; or nil
 // for a cluster that was up already.
 func up(ctx context.Context, opts Options) (*Cluster, io.WriteCloser, error) {
+	asked := opts
 	opts, err := opts.complete()
 	if err != nil {
 		return nil, nil, err
@@ -112,7 +114,7 @@ func up(ctx context.Context, opts Options) (*Cluster, io.WriteCloser, error) {
 	if err := os.Chmod(opts.Dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("keep others out of the cluster's folder: %w", err)
 	}
-	if c, err := opts.already(ctx); c != nil || err != nil {
+	if c, err := opts.already(ctx, asked); c != nil || err != nil {
 		return c, nil, err
 	}
 	if err := opts.check(); err != nil {
@@ -139,8 +141,8 @@ func up(ctx context.Context, opts Options) (*Cluster, io.WriteCloser, error) {
 	}
 }
 
-// already returns the cluster if it is up, and tidies up where one died.
-func (o Options) already(ctx context.Context) (*Cluster, error) {
+// already returns the cluster if it is up as it was asked for, and tidies up where one died.
+func (o Options) already(ctx context.Context, asked Options) (*Cluster, error) {
 	cfg, err := keeper.ReadConfig(o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -154,10 +156,13 @@ func (o Options) already(ctx context.Context) (*Cluster, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("ask the cluster in %s how it is: %w", o.Dir, context.Cause(ctx))
 		}
+		if wait, ok := errors.AsType[net.Error](err); ok && wait.Timeout() {
+			return nil, fmt.Errorf("the cluster in %s is up, but does not say how it is: end it with 'cluster down' (%w)", o.Dir, err)
+		}
 		if err == nil && status.Ready {
-			if cfg.ControlPlaneOnly != o.ControlPlaneOnly {
-				return nil, fmt.Errorf("the cluster in %s is %s, not %s: end it with 'cluster down', or choose another folder with --dir",
-					o.Dir, shape(cfg.ControlPlaneOnly), shape(o.ControlPlaneOnly))
+			if is, wanted, other := asked.differs(cfg); other {
+				return nil, fmt.Errorf("the cluster in %s %s, not %s: end it with 'cluster down', or choose another folder with --dir",
+					o.Dir, is, wanted)
 			}
 			o.say("it is up already, in %s", o.Dir)
 			return c, nil
@@ -168,6 +173,27 @@ func (o Options) already(ctx context.Context) (*Cluster, error) {
 		return nil, err
 	}
 	return nil, os.MkdirAll(o.Dir, 0o700)
+}
+
+// differs tells what of a cluster that is up is not as it was asked for. What was left to choose is as it is.
+func (o Options) differs(cfg keeper.Config) (is, wanted string, other bool) {
+	version, err := o.Cache.Version(components.APIServer)
+	switch {
+	case cfg.ControlPlaneOnly != o.ControlPlaneOnly:
+		return "is " + shape(cfg.ControlPlaneOnly), shape(o.ControlPlaneOnly), true
+	case o.APIPort != 0 && cfg.APIPort != o.APIPort:
+		return fmt.Sprintf("has its API server on port %d", cfg.APIPort), fmt.Sprint(o.APIPort), true
+	case err == nil && cfg.Version != version:
+		return "is Kubernetes " + cfg.Version, version, true
+	}
+	for _, network := range []struct{ has, asked netip.Prefix }{
+		{cfg.Ranges.Node, o.Ranges.Node}, {cfg.Ranges.Pods, o.Ranges.Pods}, {cfg.Ranges.Services, o.Ranges.Services},
+	} {
+		if network.asked.IsValid() && network.asked != network.has {
+			return "has the network " + network.has.String(), network.asked.String(), true
+		}
+	}
+	return "", "", false
 }
 
 // config builds what the cluster consists of and says how it is to be.
@@ -187,6 +213,12 @@ func (o Options) config(ctx context.Context) (keeper.Config, error) {
 	if o.ControlPlaneOnly {
 		return cfg, nil
 	}
+	for _, path := range cfg.Programs {
+		if err := checkTrust(path); err != nil {
+			return cfg, err
+		}
+	}
+	cfg.CNIPlugins = cniPlugins()
 	cfg.Images = map[components.Name]components.Image{}
 	for _, name := range []components.Name{components.CoreDNS, components.Pause} {
 		if cfg.Images[name], err = o.Cache.Image(ctx, name); err != nil {

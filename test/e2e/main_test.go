@@ -3,12 +3,9 @@
 package e2e
 
 import (
-	"archive/tar"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,19 +42,21 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) (code int, err error) {
 	ctx := context.Background()
-	kubeconfig := os.Getenv("KUBECONFIG")
+	kubeconfig := os.Getenv("KUBECONFIG") // one file, or several, as kubectl takes them
 	if kubeconfig == "" {
-		c, end, err := cluster.Temporary(ctx, cluster.Options{Progress: os.Stdout})
-		if err != nil {
-			return 1, fmt.Errorf("bring up a cluster (KUBECONFIG=… would test on one that is up): %w", err)
+		c, end, upErr := cluster.Temporary(ctx, cluster.Options{Progress: os.Stdout})
+		if upErr != nil {
+			return 1, fmt.Errorf("bring up a cluster (KUBECONFIG=… would test on one that is up): %w", upErr)
 		}
 		defer func() { err = errors.Join(err, end()) }()
 		env.own, kubeconfig = c, c.Kubeconfig()
-	} else if c, err := cluster.Open(filepath.Dir(kubeconfig)); err == nil {
+	} else if c, openErr := cluster.Open(filepath.Dir(kubeconfig)); openErr == nil {
 		env.own = c
 	}
 
-	if env.rest, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
+	rules := &clientcmd.ClientConfigLoadingRules{Precedence: filepath.SplitList(kubeconfig)}
+	env.rest, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if err != nil {
 		return 1, fmt.Errorf("read KUBECONFIG: %w", err)
 	}
 	env.rest.QPS = -1 // its default would make the tests wait for themselves
@@ -86,42 +85,17 @@ func findImage(ctx context.Context) error {
 	if env.appImage = os.Getenv("APP_IMAGE"); env.appImage != "" {
 		return nil
 	}
-	var err error
-	if env.appImage, err = imageIn(appArchive); err != nil {
+	names, err := cluster.ImageNames(appArchive)
+	if err != nil {
 		return fmt.Errorf("find the test application's image (make image builds it): %w", err)
 	}
+	env.appImage = names[0]
 	if env.own == nil {
 		fmt.Fprintf(os.Stdout, "e2e: the cluster is expected to have %s, or to be able to pull it; APP_IMAGE=… names another\n", env.appImage)
 		return nil
 	}
 	_, err = env.own.Load(ctx, appArchive)
 	return err
-}
-
-// imageIn reads the name of the image in an archive.
-func imageIn(archive string) (string, error) {
-	f, err := os.Open(archive)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	for files := tar.NewReader(f); ; {
-		file, err := files.Next()
-		if errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("%s has no manifest.json", archive)
-		}
-		if err != nil {
-			return "", fmt.Errorf("read %s: %w", archive, err)
-		}
-		if file.Name != "manifest.json" {
-			continue
-		}
-		var manifest []struct{ RepoTags []string }
-		if err := json.NewDecoder(files).Decode(&manifest); err != nil || len(manifest) != 1 || len(manifest[0].RepoTags) != 1 {
-			return "", fmt.Errorf("%s: manifest.json does not name one image: %w", archive, err)
-		}
-		return manifest[0].RepoTags[0], nil
-	}
 }
 
 // report prints what the cluster used.

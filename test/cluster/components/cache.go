@@ -180,7 +180,7 @@ func (c *Cache) source() (string, error) {
 			}
 		}
 		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("find the sources: neither %s nor a folder above it is a checkout of %s: work in one, or name it as Source", wd, module)
+			return "", fmt.Errorf("find the sources: neither %s nor a folder above it is a checkout of %s: run this in one", wd, module)
 		}
 	}
 }

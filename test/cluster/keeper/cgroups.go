@@ -24,8 +24,29 @@ func makeCgroups(cfg Config) error {
 		return errors.New("no control groups are mounted (see /proc/mounts): kubelet needs them, in version 1 or 2")
 	}
 	for _, root := range hierarchies {
+		if err := delegate(root); err != nil {
+			return err
+		}
 		if err := os.MkdirAll(filepath.Join(root, cfg.cgroup()), 0o755); err != nil {
 			return fmt.Errorf("make the cluster's control group: %w", err)
+		}
+	}
+	return nil
+}
+
+// delegate lets the groups in a hierarchy of version 2 have all controllers that there are: kubelet asks for each, and
+// nobody may have needed it before. A hierarchy of version 1 has nothing to say about that.
+func delegate(root string) error {
+	controllers, err := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read which controllers there are: %w", err)
+	}
+	for name := range strings.FieldsSeq(string(controllers)) {
+		if err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+"+name), 0o644); err != nil {
+			return fmt.Errorf("let control groups have the controller %s: %w", name, err)
 		}
 	}
 	return nil

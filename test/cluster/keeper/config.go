@@ -24,7 +24,8 @@ type Config struct {
 	Ranges           Ranges                               `json:"ranges"`
 	Programs         map[components.Name]string           `json:"programs"` // where each program is
 	Images           map[components.Name]components.Image `json:"images,omitempty"`
-	Version          string                               `json:"version"` // of Kubernetes, as in v1.37.2
+	CNIPlugins       string                               `json:"cniPlugins,omitempty"` // the folder of the programs that attach pods to networks
+	Version          string                               `json:"version"`              // of Kubernetes, as in v1.37.2
 }
 
 // Ranges are the networks of a cluster. They exist in its own network namespace, and on the host as routes to it.
@@ -32,6 +33,16 @@ type Ranges struct {
 	Node     netip.Prefix `json:"node"`     // the link between host (first address) and node (second)
 	Pods     netip.Prefix `json:"pods"`     // the first address is the bridge's
 	Services netip.Prefix `json:"services"` // the first is the API server's, the tenth the name server's
+}
+
+// flag is a range with the name that people give it by.
+type flag struct {
+	flag    string
+	network netip.Prefix
+}
+
+func (r Ranges) flags() []flag {
+	return []flag{{"--node-range", r.Node}, {"--pod-range", r.Pods}, {"--service-range", r.Services}}
 }
 
 // DefaultRanges are what most clusters use, and what most networks therefore leave alone.

@@ -13,10 +13,12 @@ import (
 // credentials are the files that the parts of the control plane prove who they are with, and check others.
 type credentials struct {
 	authority       *pki.Authority
-	server          pki.Pair // the API server's
-	toKubelet       pki.Pair // the API server's, when it calls the kubelet
-	admin           pki.Pair // the keeper's
-	private, public string   // what ServiceAccount tokens are signed and checked with
+	server          pki.Pair       // the API server's
+	toKubelet       pki.Pair       // the API server's, when it calls the kubelet
+	frontProxy      *pki.Authority // vouches for who passes on requests for others
+	toExtensions    pki.Pair       // the API server's, when it passes requests on to another
+	admin           pki.Pair       // the keeper's
+	private, public string         // what ServiceAccount tokens are signed and checked with
 }
 
 // issue makes everything that the control plane's parts need to trust each other, and the administrator's kubeconfig.
@@ -34,6 +36,13 @@ func (k *keeper) issue() error {
 		return err
 	}
 	if c.toKubelet, err = authority.Issue("kube-apiserver-kubelet", pki.Identity{User: "kube-apiserver"}); err != nil {
+		return err
+	}
+	// An authority of its own: whom it vouches for may say to be anyone.
+	if c.frontProxy, err = pki.NewAuthority(k.cfg.path("pki", "front-proxy")); err != nil {
+		return err
+	}
+	if c.toExtensions, err = c.frontProxy.Issue("client", pki.Identity{User: "front-proxy-client"}); err != nil {
 		return err
 	}
 	if c.admin, err = authority.Issue("admin", admin); err != nil {
@@ -80,6 +89,13 @@ func (k *keeper) startStore() {
 		"--tls-private-key-file=" + k.credentials.server.Key,
 		"--client-ca-file=" + k.credentials.authority.CA().Cert,
 		"--anonymous-auth=false",
+		"--proxy-client-cert-file=" + k.credentials.toExtensions.Cert,
+		"--proxy-client-key-file=" + k.credentials.toExtensions.Key,
+		"--requestheader-client-ca-file=" + k.credentials.frontProxy.CA().Cert,
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",

@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,9 +26,14 @@ func linkHost(ctx context.Context, cfg Config, pid int) error {
 	if err := checkRoutes(ctx, cfg); err != nil {
 		return err
 	}
+	if err := os.WriteFile(cfg.path("routed"), nil, 0o600); err != nil {
+		return err
+	}
 	link := cfg.hostLink()
 	via := cfg.nodeAddress().String()
 	err := command(ctx, "link the node to the host", [][]string{
+		append([]string{"ip", "route", "add"}, barrier(cfg.Ranges.Pods)...),
+		append([]string{"ip", "route", "add"}, barrier(cfg.Ranges.Services)...),
 		{"ip", "link", "add", link, "type", "veth", "peer", "name", nodeLink, "netns", pidArgument(pid)},
 		{"ip", "address", "add", netip.PrefixFrom(cfg.hostAddress(), cfg.Ranges.Node.Bits()).String(), "dev", link},
 		{"ip", "link", "set", link, "up"},
@@ -37,15 +43,54 @@ func linkHost(ctx context.Context, cfg Config, pid int) error {
 	if err != nil {
 		return fmt.Errorf("%w (does the kernel have veth links?)", err)
 	}
+	return checkWay(ctx, cfg)
+}
+
+// barrier is the route, worse than any other, that addresses of a range take when the link is not there: so they do not
+// leave the machine by its default route, even if the keeper was killed and somebody goes on asking.
+func barrier(network netip.Prefix) []string {
+	return []string{"unreachable", network.String(), "metric", "4278198272", "proto", "178"}
+}
+
+// checkWay fails if the host, for a reason that its routes do not show, sends addresses of the cluster elsewhere.
+func checkWay(ctx context.Context, cfg Config) error {
+	for _, wanted := range cfg.Ranges.flags() {
+		addr := nth(wanted.network, 2).String()
+		out, err := exec.CommandContext(ctx, "ip", "-json", "route", "get", addr).Output()
+		if err != nil {
+			return fmt.Errorf("ask for the way to %s: %w", addr, err)
+		}
+		var way []struct{ Dev string }
+		if err := json.Unmarshal(out, &way); err != nil {
+			return fmt.Errorf("ask for the way to %s: %w", addr, err)
+		}
+		if len(way) != 1 || way[0].Dev != cfg.hostLink() {
+			return fmt.Errorf("%s %s is in use: a rule of this host sends it elsewhere, see 'ip route get %s' (a VPN?); choose another range",
+				wanted.flag, wanted.network, addr)
+		}
+	}
 	return nil
 }
 
-// unlinkHost removes the link, and the routes over it, if they are there.
+// unlinkHost removes the link and the routes, if this cluster has made them.
 func unlinkHost(ctx context.Context, cfg Config) error {
-	if _, err := net.InterfaceByName(cfg.hostLink()); err != nil {
-		return nil //nolint:nilerr // there is none
+	if _, err := os.Stat(cfg.path("routed")); err != nil {
+		return nil //nolint:nilerr // it has not
 	}
-	return command(ctx, "remove the link between node and host", [][]string{{"ip", "link", "delete", cfg.hostLink()}})
+	var errs []error
+	if _, err := net.InterfaceByName(cfg.hostLink()); err == nil {
+		errs = append(errs, command(ctx, "remove the link between node and host", [][]string{{"ip", "link", "delete", cfg.hostLink()}}))
+	}
+	for _, network := range []netip.Prefix{cfg.Ranges.Pods, cfg.Ranges.Services} {
+		err := command(ctx, "remove a route", [][]string{append([]string{"ip", "route", "delete"}, barrier(network)...)})
+		if err != nil && !strings.Contains(err.Error(), "No such process") { // as the kernel says that there is none
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return os.Remove(cfg.path("routed"))
 }
 
 // checkRoutes fails if the host sends addresses of the cluster's ranges somewhere already.
@@ -67,12 +112,7 @@ func checkRoutes(ctx context.Context, cfg Config) error {
 			}
 			taken = netip.PrefixFrom(addr, addr.BitLen())
 		}
-		for _, wanted := range []struct {
-			flag    string
-			network netip.Prefix
-		}{
-			{"--node-range", cfg.Ranges.Node}, {"--pod-range", cfg.Ranges.Pods}, {"--service-range", cfg.Ranges.Services},
-		} {
+		for _, wanted := range cfg.Ranges.flags() {
 			if taken.Overlaps(wanted.network) {
 				return fmt.Errorf("%s %s is in use: this host routes %s to %s (is another cluster up?); choose another range",
 					wanted.flag, wanted.network, taken, route.Dev)
@@ -116,12 +156,14 @@ func prepareNetwork(ctx context.Context, cfg Config) error {
 		"net/ipv4/icmp_ratelimit": "0",
 		// A connection that nobody answers any more keeps this namespace for as long as it is tried: some minutes.
 		"net/ipv4/tcp_orphan_retries": "1",
-		// Otherwise a pod that calls itself or a neighbour through a Service gets answers from the wrong address.
-		"net/bridge/bridge-nf-call-iptables": "1",
 	} {
 		if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0o600); err != nil {
-			return fmt.Errorf("set %s (does the kernel have br_netfilter? try modprobe br_netfilter): %w", name, err)
+			return fmt.Errorf("set %s: %w", name, err)
 		}
+	}
+	// Otherwise a pod that calls itself or a neighbour through a Service gets answers from the wrong address.
+	if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte("1"), 0o600); err != nil {
+		return fmt.Errorf("let bridged packets pass through kube-proxy's rules (does the kernel have br_netfilter? try modprobe br_netfilter): %w", err)
 	}
 	return nil
 }

@@ -22,9 +22,6 @@ var containerdConfig string
 //go:embed addons.yaml
 var addons string
 
-// cniPlugins is where Debian has the programs that attach pods to networks.
-const cniPlugins = "/usr/lib/cni"
-
 // prepareNode makes of the namespaces this process is in a machine that a node can live on.
 func (k *keeper) prepareNode(ctx context.Context) error {
 	// The link is there when standard input ends.
@@ -32,6 +29,9 @@ func (k *keeper) prepareNode(ctx context.Context) error {
 		return fmt.Errorf("unexpected input before the node's network was linked")
 	}
 	if err := prepareMounts(k.cfg); err != nil {
+		return err
+	}
+	if err := hideSettings(k.cfg); err != nil {
 		return err
 	}
 	if err := prepareNetwork(ctx, k.cfg); err != nil {
@@ -81,29 +81,18 @@ func (k *keeper) startContainerd(ctx context.Context) error {
 		return err
 	}
 	for _, image := range k.cfg.Images {
-		if _, err := LoadImage(ctx, k.cfg, image.Tar); err != nil {
+		if err := LoadImage(ctx, k.cfg, image.Tar); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// LoadImage imports the images in a tar file (as docker save writes it, or an OCI layout) into a cluster's node, and
-// returns their names, as pods ask for them.
-func LoadImage(ctx context.Context, cfg Config, tar string) ([]string, error) {
-	ctr := exec.CommandContext(ctx, "ctr", "--address", cfg.ContainerdSocket(), "--namespace", "k8s.io", "images", "import", tar)
-	out, err := ctr.CombinedOutput()
-	if err != nil {
-		return nil, fmt.Errorf("load %s: %w: %s", tar, err, strings.TrimSpace(string(out)))
-	}
-	var names []string
-	for line := range strings.Lines(string(out)) {
-		// "unpacking NAME (DIGEST)...done"
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "unpacking" {
-			names = append(names, fields[1])
-		}
-	}
-	return names, nil
+// LoadImage imports the images in a tar file (as docker save writes it, or an OCI layout) into a cluster's node.
+func LoadImage(ctx context.Context, cfg Config, tar string) error {
+	return command(ctx, "load "+tar, [][]string{
+		{"ctr", "--address", cfg.ContainerdSocket(), "--namespace", "k8s.io", "images", "import", tar},
+	})
 }
 
 // startNode starts what makes pods run: scheduler, kubelet and kube-proxy, and asks for the name server.
@@ -180,7 +169,7 @@ func (k *keeper) startKubelet() error {
 		"oomScoreAdj":              0, // lowering it needs a privilege that containers do not have
 		// A machine that is used for other things too is not this node's to keep tidy.
 		"evictionHard": map[string]string{
-			"memory.available": "50Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%",
+			"memory.available": "50Mi", "nodefs.available": "100Mi", "nodefs.inodesFree": "1000", "imagefs.available": "100Mi",
 		},
 		"imageGCHighThresholdPercent": 100,
 		"imageGCLowThresholdPercent":  99,
@@ -269,7 +258,7 @@ func (k *keeper) render(name, text string) error {
 	if err := t.Execute(&b, map[string]any{
 		"Dir":        k.cfg.Dir,
 		"Containerd": k.cfg.ContainerdSocket(),
-		"CNIPlugins": cniPlugins,
+		"CNIPlugins": k.cfg.CNIPlugins,
 		"DNSAddress": k.cfg.dnsAddress(),
 		"CoreDNS":    k.cfg.Images[components.CoreDNS].Ref,
 		"Pause":      k.cfg.Images[components.Pause].Ref,

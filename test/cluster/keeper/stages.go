@@ -79,6 +79,8 @@ func runHost(ctx context.Context, cfg Config, self func(Stage) []string, out io.
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("make namespaces for the node (the capabilities SYS_ADMIN and NET_ADMIN are needed for it): %w", err)
 	}
+	// Nothing loads it by itself. Where there is no such module it may be in the kernel; the node says so if it is not.
+	_ = exec.CommandContext(ctx, "modprobe", "br_netfilter").Run()
 	err = linkHost(ctx, cfg, cmd.Process.Pid)
 	if err != nil {
 		_ = cmd.Process.Kill()

@@ -3,12 +3,14 @@ package keeper
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// childAttributes make a child end with its parent, however that ends.
+// childAttributes make a child end with its parent, however that ends. To the kernel, the parent is the thread: nothing
+// in a process that has such children may end one, as a goroutine does that ends while it is locked to its thread.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
@@ -64,8 +66,8 @@ func prepareMounts(cfg Config) error {
 		}
 		return nil
 	}
-	// Nothing that is mounted from here on shows on the host.
-	if err := mount("", "/", "private", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	// Nothing that is mounted from here on shows on the host; what the host unmounts goes here too.
+	if err := mount("", "/", "slave", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return err
 	}
 	// Containers can mount into each other through the node, as on a machine of its own.
@@ -91,4 +93,29 @@ func prepareMounts(cfg Config) error {
 		return err
 	}
 	return mount(fmt.Sprintf("/proc/self/fd/%d", folder.Fd()), cfg.Dir, "bind", unix.MS_BIND, "")
+}
+
+// hideSettings shows kubelet some settings of the kernel as it wants them. They belong to the whole machine, so it must
+// not find a reason to change them: the laptop that this runs on would start anew at the kernel's next oops.
+func hideSettings(cfg Config) error {
+	for name, value := range map[string]string{
+		"vm/overcommit_memory":      "1",
+		"vm/panic_on_oom":           "0",
+		"kernel/panic":              "10",
+		"kernel/panic_on_oops":      "1",
+		"kernel/keys/root_maxkeys":  "1000000",
+		"kernel/keys/root_maxbytes": "25000000",
+	} {
+		file, setting := cfg.path("settings", name), "/proc/sys/"+name
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, []byte(value+"\n"), 0o600); err != nil {
+			return err
+		}
+		if err := unix.Mount(file, setting, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("hide %s from kubelet: %w", setting, err)
+		}
+	}
+	return nil
 }

@@ -16,3 +16,5 @@ func namespaceAttributes() *syscall.SysProcAttr { return nil }
 func runInit([]string) error { return errLinux }
 
 func prepareMounts(Config) error { return errLinux }
+
+func hideSettings(Config) error { return errLinux }

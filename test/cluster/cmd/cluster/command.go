@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -60,6 +61,14 @@ func up(dir *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			began := time.Now()
 			opts.Dir, opts.Progress = *dir, cmd.ErrOrStderr()
+			// What was not given is the library's to choose, or as it is in a cluster that is up.
+			for name, network := range map[string]*netip.Prefix{
+				"node-range": &opts.Ranges.Node, "pod-range": &opts.Ranges.Pods, "service-range": &opts.Ranges.Services,
+			} {
+				if !cmd.Flags().Changed(name) {
+					*network = netip.Prefix{}
+				}
+			}
 			c, err := cluster.Up(cmd.Context(), opts)
 			if err != nil {
 				return err

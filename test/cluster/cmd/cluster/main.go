@@ -11,6 +11,8 @@ import (
 )
 
 func main() {
+	// Debian keeps what a node needs out of an ordinary user's path, and su keeps that path.
+	_ = os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // it fails for names that are not "PATH"
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // asked a second time, it ends at once
 	err := newCommand(os.Stdin, os.Stdout, os.Stderr).ExecuteContext(ctx)
