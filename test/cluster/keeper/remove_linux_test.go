@@ -20,6 +20,8 @@ func TestAFolderHalfRemovedIsStillTheClusters(t *testing.T) {
 	go func() {
 		if os.Geteuid() == 0 {
 			failed <- removeAroundMount(cfg.Dir, stuck)
+			// With the goroutine would end its thread, and with that the children that other tests started from it.
+			select {}
 		} else {
 			failed <- removeWithoutRight(cfg.Dir, filepath.Dir(stuck))
 		}
@@ -38,7 +40,7 @@ func TestAFolderHalfRemovedIsStillTheClusters(t *testing.T) {
 }
 
 // removeAroundMount removes a cluster's folder in which something is mounted that only this thread sees: not even root
-// can. The thread ends with the goroutine.
+// can. The thread is of no use to others after that.
 func removeAroundMount(dir, stuck string) error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
