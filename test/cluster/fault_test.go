@@ -80,6 +80,9 @@ func mending(t *testing.T, c *Cluster) {
 	eventually(t, "there is a ReplicaSet", sets)
 
 	pid := componentOf(t, c, components.ControllerManager).PID
+	if pid <= 0 { // which to signal would end the tests
+		t.Fatalf("the controller manager is process %d", pid)
+	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

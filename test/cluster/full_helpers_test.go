@@ -85,7 +85,7 @@ func look(t *testing.T) traces {
 func (now traces) since(before traces, dir string) []string {
 	hash := sha256.Sum256([]byte(dir))
 	sum := hex.EncodeToString(hash[:4]) // in the names of what is the cluster's own
-	others := regexp.MustCompile(`\bdm-[0-9a-f]{8}\b|/dormouse-[0-9a-f]{8}\b|^(\S+ )?/tmp/`)
+	others := regexp.MustCompile(`\bdm-[0-9a-f]{8}\b|/dormouse-[0-9a-f]{8}\b|^unreachable 10\.(240|244|96)\.|^(\S+ )?/tmp/`)
 	var came []string
 	for kind, things := range now {
 		for thing := range things {

@@ -162,7 +162,7 @@ func images(t *testing.T, run *cli, c *Cluster) {
 	}
 	odd := filepath.Join(newDir(t), "odd.tar")
 	write(t, odd, "this is no archive")
-	run.refused(t, []string{"load " + odd}, "load", odd)
+	run.refused(t, []string{odd + " is no archive of images"}, "load", odd)
 	run.refused(t, []string{"load images", "/no/such.tar", "no such file"}, "load", "/no/such.tar")
 }
 
