@@ -62,6 +62,8 @@ func look(t *testing.T) traces {
 		"netns":   "ip netns list",
 		"nft":     "nft list ruleset",
 		"mount":   "cat /proc/self/mounts",
+		// What kubelet sets where it is let.
+		"setting": "grep -r . /proc/sys/vm/overcommit_memory /proc/sys/vm/panic_on_oom /proc/sys/kernel/panic /proc/sys/kernel/panic_on_oops /proc/sys/kernel/keys",
 		"cgroup":  "find /sys/fs/cgroup -mindepth 2 -maxdepth 3 -type d",
 		// What is above comes and goes on a machine; a cluster's programs would write to these by default.
 		"file": "find /etc /opt /run /usr/libexec /usr/local /var/lib /var/log /var/run/",

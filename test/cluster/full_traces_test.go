@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"flag"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ func TestFullClustersLeaveNothing(t *testing.T) {
 	c, up := newFull(t, 0)
 	c.dir = filepath.Join(filepath.Dir(c.dir), strings.Repeat("c", longestDir-len(filepath.Dir(c.dir))-1))
 	c.env = []string{"HTTPS_PROXY=http://192.0.2.1:9", "HTTP_PROXY=http://192.0.2.1:9"}
+	otherPanic(t)
 	before := look(t)
 	for i := range cycles {
 		_, progress, err := c.run(t, up...)
@@ -129,6 +131,23 @@ func TestFullClusterThatFailsSaysWhyAndLeavesNothing(t *testing.T) {
 			leavesNothing(t, before, family{}, c.dir)
 		})
 	}
+}
+
+// otherPanic gives a setting of the kernel another value than kubelet wants, until the test ends.
+func otherPanic(t *testing.T) {
+	t.Helper()
+	const setting = "/proc/sys/kernel/panic"
+	was, err := os.ReadFile(setting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(value []byte) {
+		if err := os.WriteFile(setting, value, 0o600); err != nil {
+			t.Errorf("set %s: %v", setting, err)
+		}
+	}
+	set([]byte("11"))
+	t.Cleanup(func() { set(was) })
 }
 
 func lookPath(t *testing.T, name string) string {

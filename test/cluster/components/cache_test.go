@@ -164,7 +164,7 @@ func TestWhatCannotBeBuiltIsToldInOneLine(t *testing.T) {
 		{func() error { _, err := c.Build(t.Context(), "kubelt"); return err }, `there is no component "kubelt": there are other, tiny`},
 		{func() error { _, err := actual.Image(t.Context(), Kubelet); return err }, "kubelet runs on the machine and has no image; coredns and pause have one"},
 		{func() error { _, err := (&Cache{Source: t.TempDir()}).Version(Etcd); return err }, "go.mod: no such file or directory"},
-		{func() error { t.Chdir(t.TempDir()); _, err := (&Cache{}).Version(Etcd); return err }, "is a checkout of github.com/dormouse-dev/dormouse: work in one, or name it as Source"},
+		{func() error { t.Chdir(t.TempDir()); _, err := (&Cache{}).Version(Etcd); return err }, "is a checkout of github.com/dormouse-dev/dormouse: run this in one"},
 		{func() error { t.Setenv("PATH", t.TempDir()); _, err := c.Build(t.Context(), tiny); return err }, "install Go, or add its bin folder to PATH"},
 	} {
 		err := refused.err()

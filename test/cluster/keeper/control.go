@@ -76,7 +76,13 @@ func (k *keeper) answerAction(w http.ResponseWriter, r *http.Request) {
 func (k *keeper) waitFor(ctx context.Context, name components.Name) error {
 	switch name {
 	case components.Etcd, components.APIServer:
-		return k.waitForAPI(ctx)
+		if err := k.waitForAPI(ctx); err != nil {
+			return err
+		}
+		// What /readyz says of etcd may be what it found a moment ago.
+		return k.until(ctx, "the API server reads from etcd", time.Minute, 20*time.Millisecond, func(ctx context.Context) error {
+			return k.api.get(ctx, "/api/v1/namespaces/default", nil)
+		})
 	case components.Kubelet:
 		return k.until(ctx, "kubelet is healthy", time.Minute, 50*time.Millisecond, func(ctx context.Context) error {
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10248/healthz", http.NoBody)
