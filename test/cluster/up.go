@@ -92,7 +92,13 @@ func Down(dir string) error {
 	if err != nil {
 		return err
 	}
-	return keeper.Remove(cfg)
+	if err := keeper.Remove(cfg); err != nil {
+		return err
+	}
+	if usual, err := DefaultDir(); err == nil && usual == dir {
+		_ = os.Remove(filepath.Dir(dir)) // ours too, unless somebody has put something into it
+	}
+	return nil
 }
 
 // up brings up a cluster that ends when the pipe it returns is closed, unless keeper.Detach was written to it; or nil

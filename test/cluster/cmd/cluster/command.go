@@ -44,6 +44,9 @@ func newCommand(in io.Reader, out, complaints io.Writer) *cobra.Command {
 	root.SetOut(out)
 	root.SetErr(complaints)
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w: see '%s --help'", err, cmd.CommandPath())
+	})
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	dir := root.PersistentFlags().String("dir", "", "the cluster's folder (default: dormouse/cluster below $XDG_STATE_HOME or ~/.local/state)")
 	root.AddCommand(
