@@ -27,11 +27,10 @@ const (
 // ErrDrainTimeout is returned by [Server.Run] if requests had to be broken off.
 var ErrDrainTimeout = errors.New("drain timed out with requests in flight")
 
-// drain ends what Run has started, in this order: clients are told with each answer that their connection is about to
-// close; after the delay nothing new is accepted, idle connections are closed and HTTP/2 gets GOAWAY; requests finish,
+// drain ends what Run has started, when clients are already told with each answer that their connection is about to
+// close: after the delay nothing new is accepted, idle connections are closed and HTTP/2 gets GOAWAY; requests finish,
 // held and upgraded ones too. What is left when the time is over is refused if it is held, and reset if it is not.
 func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.CancelCauseFunc) error {
-	s.handler.Drain()
 	s.config.Logger.Info("draining", zap.Int64("requests", s.handler.Active()), zap.Int("connections", s.connections.len()))
 	select {
 	case <-time.After(s.config.ShutdownDelay):

@@ -174,6 +174,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-ended:
 		running--
 	}
+	s.handler.Drain() // who sees that it is not ready any more is told so by every answer
 	s.ready.Store(false)
 	err = errors.Join(err, s.drain(listeners, http2, cut))
 	stopEngine()

@@ -138,6 +138,7 @@ func TestANewcomerMayStillSendItsRequest(t *testing.T) {
 func TestDuringTheDelayRequestsAreServed(t *testing.T) {
 	p := newProxy(t, func(c *activator.Config, _ *scaling.Service) { c.ShutdownDelay = 300 * time.Millisecond })
 	p.serve(echo)
+	eventually(t, "it to be ready", p.server.Ready)
 	p.stop()
 	eventually(t, "it to be not ready", func() bool { return !p.server.Ready() })
 	c := p.client(http1)

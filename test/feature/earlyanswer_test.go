@@ -174,7 +174,9 @@ func TestAnAnswerThatIsWholeBeforeTheUploadEndsIsNotKeptBack(t *testing.T) {
 	w := d.wire()
 	w.send("POST / HTTP/1.1\r\nHost: shop.default\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
 	up := accept(t, l)
-	up.head()
+	if head := up.head(); !strings.HasPrefix(head, "POST / ") || !strings.Contains(head, "shop.default") {
+		t.Fatalf("somebody else's request came first: %q", head)
+	}
 	up.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	resp, body := w.response("POST")
 	if resp.StatusCode != 200 || body != "ok" || !resp.Close {

@@ -2,6 +2,7 @@ package feature
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -83,17 +84,24 @@ func TestAtTheBoundOnConnectionsTheLongestIdleMakeRoom(t *testing.T) {
 		ask(t, c, "shop", "/")
 		readAnswer(t, c, 200)
 	}
+	// The client has an answer a little before the activator has the connection among the idle ones, so those next to
+	// each other may have changed places; and some may have been closed ahead of time.
+	closed := 0
 	for i, c := range idle {
-		if i < 5 {
-			if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil || isTimeout(err) {
-				t.Errorf("connection %d, among the longest idle, is open: %v", i, err)
-			}
-			continue
-		}
-		if i >= 10 { // some may have been closed ahead of time
+		if i >= 10 {
 			ask(t, c, "shop", "/")
 			readAnswer(t, c, 200)
+			continue
 		}
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: shop.default\r\n\r\n")
+		if _, err := c.Read(make([]byte, 1)); isTimeout(err) {
+			t.Errorf("connection %d is neither closed nor answered", i)
+		} else if err != nil {
+			closed++
+		}
+	}
+	if closed < 5 {
+		t.Errorf("%d of the 10 longest idle connections are closed, want 5 at least", closed)
 	}
 }
 

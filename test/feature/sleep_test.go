@@ -207,9 +207,9 @@ func TestAProcessThatIgnoresTheSignalIsKilledAfterItsGrace(t *testing.T) {
 	if took := time.Since(began); took < 300*time.Millisecond {
 		t.Errorf("it was killed after %v, before its grace was over", took)
 	}
-	if strings.Count(d.log.String(), `"process did not stop in time and is killed"`) != 1 {
-		t.Error("the log does not say that it was killed")
-	}
+	eventually(t, "the log says that it was killed", func() bool {
+		return strings.Count(d.log.String(), `"process did not stop in time and is killed"`) == 1
+	})
 }
 
 func TestASleepingServiceKeepsItsMinimum(t *testing.T) {
