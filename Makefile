@@ -36,7 +36,8 @@ demo: ## Watch sleeping services wake for held requests (DEMO_ONESHOT=1: end by 
 test: cc ## Run every test under the race detector
 	@hack/setup test
 	@go run ./test/cluster/cmd/cluster build --control-plane
-	CGO_ENABLED=1 go test -race -shuffle=on ./...
+	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v /test/cluster$$)
+	CGO_ENABLED=1 go test -race -shuffle=on ./test/cluster
 	CGO_ENABLED=1 go test -C hack/image -race -shuffle=on ./...
 
 e2e: cc image ## Test on a real cluster: one made for it (root), or that of KUBECONFIG
