@@ -10,7 +10,8 @@
 // containers outlive who started them. So the keeper gives it one, made of namespaces. Its network namespace has no way
 // out but one link to the host, so nothing that is sent to a pod or a Service can leave the machine. Its process,
 // mount and network namespaces end with the first process in them: however the keeper dies, the kernel takes away every
-// process, mount, link, route and rule. What is left for Remove to take away is a folder and some empty cgroups.
+// process, mount, link, route and rule. What is left for Remove to take away is a folder, some empty cgroups, and two
+// routes by which the host refuses what nobody answers any more.
 //
 //	host                          │ namespaces of the cluster
 //	keeper ── starts ─────────────┼─▶ init (process 1: reaps) ──▶ keeper of the node

@@ -1,7 +1,9 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -107,6 +109,9 @@ func hideSettings(cfg Config) error {
 		"kernel/keys/root_maxbytes": "25000000",
 	} {
 		file, setting := cfg.path("settings", name), "/proc/sys/"+name
+		if _, err := os.Stat(setting); errors.Is(err, fs.ErrNotExist) {
+			continue // a kernel without it
+		}
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return err
 		}
