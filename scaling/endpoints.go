@@ -61,6 +61,7 @@ type Pending struct {
 // replaces the one before.
 type Endpoints struct {
 	Service Key
+	Target  Target // whose endpoints these are: the service may have got another meanwhile
 
 	// Spec is the target's recorded wish for replicas, not the count observed; negative: not known.
 	Spec int32
@@ -85,6 +86,8 @@ const (
 	ReasonCrashLoop     Reason = "CrashLoop"     // it starts and ends, again and again
 	ReasonQuota         Reason = "Quota"         // creating it was refused by quota or admission
 	ReasonTargetMissing Reason = "TargetMissing" // there is nothing to scale
+	ReasonNotScalable   Reason = "NotScalable"   // the target has no scale
+	ReasonNoService     Reason = "NoService"     // the platform has no such service, or no such port of it
 	ReasonForbidden     Reason = "Forbidden"     // scaling it is not allowed to us
 	ReasonInvalid       Reason = "Invalid"       // the platform calls the object invalid
 	ReasonNotFound      Reason = "NotFound"      // the command does not exist

@@ -35,6 +35,7 @@ type Service struct {
 	Hold     Hold
 	Upstream Upstream
 	Timeouts Timeouts
+	History  History
 
 	// Created orders services that claim the same host: the older keeps it. On a laptop it is zero, and the order in
 	// the file decides.
@@ -60,6 +61,12 @@ type Replicas struct {
 	Min  int32 // what a sleeping target keeps; 0 by default
 	Wake int32 // what a wake asks for; 0: what the target had before it was put to sleep, at least 1
 	Max  int32 // the most a wake asks for; 0: no bound of ours
+}
+
+// History is what is remembered of a service from before this process. The zero value is: nothing.
+type History struct {
+	Wake    int32 // what its target had when it was put to sleep; 0: not known
+	Carried bool  // a request was carried for it
 }
 
 // Idle says when a service counts as unused.

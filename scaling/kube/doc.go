@@ -1,0 +1,2 @@
+// Package kube is the [scaling.Backend] of a Kubernetes cluster.
+package kube
