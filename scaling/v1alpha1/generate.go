@@ -1,0 +1,5 @@
+package v1alpha1
+
+// The chart installs the definition from a template, not from Helm's crds folder, which helm upgrade does not look at.
+//
+//go:generate go tool -modfile=../../hack/tools/go.mod controller-gen object crd paths=. output:crd:dir=../../charts/dormouse/files/crds
