@@ -45,6 +45,8 @@ func problemOf(err error) problem {
 		return problem{Status: http.StatusNotFound, Detail: "There is no such service."}
 	case errors.Is(err, scaling.ErrBusy):
 		return problem{Status: http.StatusConflict, Detail: "The service is in use, or being woken."}
+	case errors.Is(err, scaling.ErrRestrained):
+		return problem{Status: http.StatusConflict, Detail: "Nothing is put to sleep at present."}
 	case errors.Is(err, errPinned):
 		return problem{Status: http.StatusConflict, Detail: "The service is pinned awake."}
 	case errors.Is(err, errPanic):

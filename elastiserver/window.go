@@ -77,6 +77,9 @@ func (s *Server) join(service scaling.Key, source metrics.Source) (a *attempt, f
 // heed ends a window early when what it stands for is over: the target is being put to sleep or was, its wake was lost,
 // or it failed. Events from now on join the attempt to come.
 func (s *Server) heed(n scaling.Notice) {
+	if n.Kind == scaling.NoticeStatus {
+		return
+	}
 	lost := n.Kind == scaling.NoticeWakeLost || n.To == scaling.StateDraining || n.To == scaling.StateAsleep
 	failed := n.Kind == scaling.NoticeState && n.To == scaling.StateFailed
 	if !lost && !failed {
@@ -180,10 +183,9 @@ func (s *Server) scaleUp(ctx context.Context, w *window) (result scaling.WakeRes
 // closeWindow closes w, unless somebody wants another attempt.
 func (s *Server) closeWindow(ctx context.Context, w *window) (closed bool) {
 	s.mu.Lock()
-	service := w.key
 	w.stirred = false
 	s.mu.Unlock()
-	waiting := s.scaleHandler.Waiting(service) > 0
+	service, waiting := s.scaleHandler.WaitingAt(w.target)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,6 +193,9 @@ func (s *Server) closeWindow(ctx context.Context, w *window) (closed bool) {
 	// Requests that waited for a target that failed are being refused, or will notify when it may be tried again. Those of
 	// whoever stirred since the lines above may not have been seen by them.
 	if ctx.Err() == nil && (awaited || w.stirred || waiting && !w.failed) {
+		if !w.stirred && waiting {
+			w.key = service // that of the latest event may be gone
+		}
 		return false
 	}
 	delete(s.windows, w.target)

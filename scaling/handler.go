@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,8 @@ var (
 	ErrUnknownService = errors.New("unknown service")
 	// ErrBusy is returned by Sleep while somebody is using the target.
 	ErrBusy = errors.New("the service is in use")
+	// ErrRestrained is returned by Sleep while nothing may be put to sleep.
+	ErrRestrained = errors.New("nothing is put to sleep at present")
 	// ErrStopped is returned while the ScaleHandler does not run.
 	ErrStopped = errors.New("the scale handler is not running")
 )
@@ -41,7 +44,8 @@ type ScaleHandler struct {
 	gates   Gates
 	metrics *metrics.Metrics
 
-	notices notices
+	notices    notices
+	restrained atomic.Bool // nothing is put to sleep
 
 	adopting sync.Mutex // serializes writers of targets
 	targets  atomic.Pointer[targets]
@@ -96,8 +100,8 @@ func (h *ScaleHandler) Run(ctx context.Context) error {
 // Started is closed when Run has begun.
 func (h *ScaleHandler) Started() <-chan struct{} { return h.started }
 
-// Adopt makes services the ones that are known. Those known before keep their state; a target that no service names any
-// more is left as it is. Snapshots of services that are not known are dropped, so a Backend learns of them after Adopt.
+// Adopt makes services the ones that are known. Those known before keep their state, and are not disturbed where all
+// services of their target are the same pointers as before; a target that no service names any more is left as it is. Snapshots of services that are not known are dropped, so a Backend learns of them after Adopt.
 func (h *ScaleHandler) Adopt(services []*Service) {
 	h.adopting.Lock()
 	defer h.adopting.Unlock()
@@ -128,9 +132,10 @@ func (h *ScaleHandler) Adopt(services []*Service) {
 	}
 	h.targets.Store(now)
 	for t, services := range members {
-		if before.byTarget[t.id] == nil {
+		switch {
+		case before.byTarget[t.id] == nil:
 			t.post()
-		} else {
+		case !slices.Equal(t.known(), services):
 			t.post(mail{event: event{kind: evConfigured}, services: services})
 		}
 	}
@@ -171,11 +176,17 @@ func (h *ScaleHandler) Pin(ctx context.Context, service Key, until time.Time) er
 }
 
 // Sleep puts service's target to sleep now, whatever its idle clock says. It returns nil when the scale is recorded or
-// the target sleeps already, and [ErrBusy] when somebody is using it.
+// the target sleeps already, [ErrBusy] when somebody is using it, and [ErrRestrained] after Restrain.
 func (h *ScaleHandler) Sleep(ctx context.Context, service Key) error {
+	if h.restrained.Load() {
+		return ErrRestrained
+	}
 	_, err := h.ask(ctx, service, event{kind: evSleep})
 	return err
 }
+
+// Restrain keeps everything that is awake awake, or ends that. A sleep that is decided already is not called off.
+func (h *ScaleHandler) Restrain(on bool) { h.restrained.Store(on) }
 
 // Waiting returns how many requests wait for the endpoints of service's target.
 func (h *ScaleHandler) Waiting(service Key) int {
@@ -184,6 +195,18 @@ func (h *ScaleHandler) Waiting(service Key) int {
 		return 0
 	}
 	return t.activity().Held
+}
+
+// WaitingAt returns a service whose requests wait for the target, and false where there is none.
+func (h *ScaleHandler) WaitingAt(id Target) (Key, bool) {
+	if t := h.targets.Load().byTarget[id]; t != nil {
+		for _, s := range t.known() {
+			if h.gates.Activity(s.Key).Held > 0 {
+				return s.Key, true
+			}
+		}
+	}
+	return Key{}, false
 }
 
 // Target returns the target of a service.
@@ -243,7 +266,7 @@ func (h *ScaleHandler) stop() {
 }
 
 func (h *ScaleHandler) observe(sn *Endpoints) {
-	if t := h.targets.Load().byService[sn.Service]; t != nil {
+	if t := h.targets.Load().byService[sn.Service]; t != nil && t.id == sn.Target {
 		t.post(mail{event: event{kind: evSnapshot, snapshot: sn}})
 	}
 }

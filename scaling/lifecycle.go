@@ -14,6 +14,12 @@ const (
 	// it, to be trusted again; the longer one where the platform does not say that it has acted upon the wish.
 	acquitSettled, acquitUnsettled = time.Second, 5 * time.Second
 
+	// contendedAfter reverts of our scale within contendedWithin are a fight, which we give up. A target that is woken by
+	// another writer sooner than revertedWithin after we put it to sleep was not: its sleep was reverted.
+	contendedAfter  = 3
+	contendedWithin = 10 * time.Minute
+	revertedWithin  = time.Minute
+
 	// failureGrace is how long a new try is given before a failure that was there already counts against it.
 	failureGrace = 10 * time.Second
 
@@ -29,6 +35,9 @@ type policy struct {
 	idleAfter      time.Duration // zero: never put to sleep
 	initial        bool
 	concurrency    int // requests in flight per endpoint; zero: unlimited
+
+	prior   int32 // what the target had when an earlier process put it to sleep; zero: not known
+	carried bool  // an earlier process has carried a request for it
 }
 
 // event is what a lifecycle is told. now is always given besides, so it needs no clock.
@@ -41,6 +50,8 @@ type event struct {
 	until    time.Time  // for pin; zero: no longer
 	policy   policy     // for configured
 	services []Key      // for configured
+
+	restrained bool // nothing is put to sleep at present
 }
 
 type eventKind uint8
@@ -102,6 +113,10 @@ type lifecycle struct {
 	prior     int32     // what the target had when it was put to sleep
 	wakeAfter bool      // a wake came while a sleep was being written
 
+	sleptAt   time.Time   // when our last sleep was recorded, while no wake of ours followed; or zero
+	reverts   []time.Time // of late, by another writer
+	contended bool        // there were too many: it is not put to sleep any more
+
 	condemned map[string]bool
 	acquitAt  time.Time // zero: nobody is to be acquitted
 
@@ -158,7 +173,7 @@ func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
 	case evWrote:
 		l.written(now, e.err, e.activity)
 	case evTick:
-		l.tick(now, e.activity)
+		l.tick(now, e.activity, e.restrained)
 	case evFenced:
 		l.fenced(now, e.idle)
 	case evSleep:
@@ -214,7 +229,10 @@ func (l *lifecycle) configure(now time.Time, e event) {
 	if l.configuredAt.IsZero() {
 		l.configuredAt = now
 		l.spec, l.shown = -1, -1
+		l.prior = e.policy.prior
 	}
+	l.carried = l.carried || e.policy.carried
+	l.reverts, l.contended = nil, false // somebody has looked at it
 	l.policy, l.services = e.policy, e.services
 	l.snapshots = slices.DeleteFunc(l.snapshots, func(sn *Endpoints) bool { return !slices.Contains(e.services, sn.Service) })
 	if l.state != StateAsleep && l.state != StateDraining {
@@ -251,6 +269,7 @@ func (l *lifecycle) written(now time.Time, err error, a Activity) {
 		l.abortSleep(now)
 	case was == writingSleep: // written; an unknown result counts as written
 		l.recorded(now, l.policy.min, l.shown > l.policy.min && err == nil)
+		l.sleptAt = now
 		for _, sn := range l.snapshots {
 			l.condemn(sn)
 		}
@@ -279,7 +298,7 @@ func (l *lifecycle) recorded(now time.Time, spec int32, changed bool) {
 }
 
 // tick is the passing of time.
-func (l *lifecycle) tick(now time.Time, a Activity) {
+func (l *lifecycle) tick(now time.Time, a Activity, restrained bool) {
 	l.carried = l.carried || a.Carried
 	if due(now, l.retryAt) {
 		l.retryAt, l.clear = time.Time{}, true
@@ -298,7 +317,7 @@ func (l *lifecycle) tick(now time.Time, a Activity) {
 	}
 	if due(now, l.idleCheckAt) {
 		l.idleCheckAt = time.Time{}
-		l.checkIdle(now, a)
+		l.checkIdle(now, a, restrained)
 	}
 }
 

@@ -66,11 +66,23 @@ func (l *lifecycle) believe(now time.Time) (reverted bool) {
 	}
 	l.staleEnd = time.Time{}
 	reverted = l.shown < l.spec && l.state == StateWaking && l.shown < l.size && l.writing == writingNone
+	if reverted || l.state == StateAsleep && l.shown > l.spec && !l.sleptAt.IsZero() && now.Before(l.sleptAt.Add(revertedWithin)) {
+		l.contend(now)
+	}
+	if l.shown > l.spec {
+		l.sleptAt = time.Time{}
+	}
 	if l.shown == 0 && l.spec > 0 {
 		l.prior = l.spec
 	}
 	l.spec = l.shown
 	return reverted
+}
+
+// contend counts a revert of our scale by another writer.
+func (l *lifecycle) contend(now time.Time) {
+	l.reverts = slices.DeleteFunc(append(l.reverts, now), func(at time.Time) bool { return now.Sub(at) > contendedWithin })
+	l.contended = l.contended || len(l.reverts) >= contendedAfter
 }
 
 // fellAsleep is a scale of zero that we did not write: the endpoints that the snapshots still show are dying.

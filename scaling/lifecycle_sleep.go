@@ -2,9 +2,12 @@ package scaling
 
 import "time"
 
+// restrainedFor is when to look again while nothing may be put to sleep.
+const restrainedFor = 5 * time.Second
+
 // checkIdle puts the target to sleep if its time has come, or finds out when to look again. Nobody tells a lifecycle of
 // each request; instead it looks when the target could be idle at the earliest.
-func (l *lifecycle) checkIdle(now time.Time, a Activity) {
+func (l *lifecycle) checkIdle(now time.Time, a Activity, restrained bool) {
 	after := l.policy.idleAfter
 	if after <= 0 || l.state == StateAsleep || l.state == StateDraining {
 		return
@@ -13,6 +16,9 @@ func (l *lifecycle) checkIdle(now time.Time, a Activity) {
 	switch {
 	case l.writing != writingNone || a.Busy() || !l.carried && !l.policy.initial && l.state != StateFailed:
 		l.idleCheckAt = now.Add(after)
+	case restrained:
+		l.idleCheckAt = now.Add(min(after, restrainedFor))
+	case l.contended: // until the configuration changes
 	case now.Before(l.pinnedUntil):
 		l.idleCheckAt = l.pinnedUntil
 	case now.Before(since.Add(after)):

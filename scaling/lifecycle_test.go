@@ -16,11 +16,12 @@ import (
 // The scripts in testdata tell stories of one target. A script is read top to bottom: prose, and steps. A step is a line
 // with a command, "----", and what the lifecycle answered: what it wants done, in order, and how it stands then.
 //
-//	configure [min= wake= max= concurrency= idle= initial services=a,b]
+//	configure [min= wake= max= concurrency= idle= initial prior= carried services=a,b]
 //	at TIME             time passes, up to TIME after the start; alarms go off when they are due
 //	activity [held= inflight=]      from now on; what was in flight before has been carried
 //	wake, pin TIME, sleep, flushed
 //	snapshot [service] [spec= ready=a,b pending=c:running settled failure=REASON]
+//	restrain [off]
 //	wrote ok|unknown|failed|REASON
 //	fenced idle|busy
 //
@@ -55,11 +56,12 @@ func TestMain(m *testing.M) {
 
 // script runs one file.
 type script struct {
-	t        *testing.T
-	life     *lifecycle
-	now      time.Time
-	activity Activity
-	out      strings.Builder // of one step
+	t          *testing.T
+	life       *lifecycle
+	now        time.Time
+	activity   Activity
+	restrained bool
+	out        strings.Builder // of one step
 }
 
 func (*script) start() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
@@ -97,6 +99,7 @@ func (s *script) command(line string) {
 		s.step(event{kind: evConfigured, services: args.keys("services"), policy: policy{
 			min: args.int32("min"), wake: args.int32("wake"), max: args.int32("max"),
 			idleAfter: args.duration("idle"), initial: args.has("initial"), concurrency: int(args.int32("concurrency")),
+			prior: args.int32("prior"), carried: args.has("carried"),
 		}})
 	case "at":
 		s.advance(s.start().Add(args.time(0)))
@@ -110,6 +113,8 @@ func (s *script) command(line string) {
 		s.activity.Carried = before.Carried || before.InFlight > 0
 	case "snapshot":
 		s.step(event{kind: evSnapshot, snapshot: args.snapshot()})
+	case "restrain":
+		s.restrained = !args.has("off")
 	case "wake":
 		s.step(event{kind: evWake})
 	case "pin":
@@ -158,7 +163,7 @@ func (s *script) step(e event) {
 }
 
 func (s *script) act(e event) wakeOutcome {
-	e.activity = s.activity
+	e.activity, e.restrained = s.activity, s.restrained
 	actions, outcome := s.life.step(s.now, e)
 	for _, a := range actions {
 		switch a.kind {
@@ -214,6 +219,9 @@ func (s *script) stand() {
 		}
 		slices.Sort(ids)
 		line += " condemned=" + strings.Join(ids, ",")
+	}
+	if l.contended {
+		line += " contended"
 	}
 	if alarm := l.alarm(); !alarm.IsZero() {
 		line += " alarm=" + s.since(alarm)

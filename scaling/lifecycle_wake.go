@@ -68,6 +68,7 @@ func (l *lifecycle) writeWake(size int32) {
 	size = max(size, l.spec)
 	l.size = size
 	l.writing = writingWake
+	l.sleptAt = time.Time{}
 	l.clear = false
 	l.retryAt = time.Time{}
 	l.become(StateWaking)

@@ -1,6 +1,9 @@
 package scaling
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // Status is what is known of one service, for people.
 type Status struct {
@@ -19,6 +22,8 @@ type Status struct {
 	PinnedUntil   time.Time     // zero: not pinned
 	Failure       *Failure      // set in StateFailed
 	NoTrafficYet  bool          // it is not put to sleep, because nothing was ever carried for it
+	Contended     bool          // it is not put to sleep any more, because another writer reverts our scale
+	WakeReplicas  int32         // what the target had when it was put to sleep; 0: it is awake, or not known
 }
 
 // status is the part of it that is the target's, and immutable.
@@ -32,6 +37,8 @@ type status struct {
 	pinnedUntil   time.Time
 	failure       *Failure
 	carried       bool
+	contended     bool
+	wakeReplicas  int32
 }
 
 // Status returns what is known of a service, and whether there is such a service.
@@ -45,6 +52,7 @@ func (h *ScaleHandler) Status(service Key) (Status, bool) {
 		s.State, s.Since, s.Replicas = st.state, st.since, st.replicas
 		s.Ready, s.Pending = st.endpoints[service][0], st.endpoints[service][1]
 		s.LastWake, s.LastColdStart, s.PinnedUntil, s.Failure = st.lastWake, st.lastColdStart, st.pinnedUntil, st.failure
+		s.Contended, s.WakeReplicas = st.contended, st.wakeReplicas
 		s.NoTrafficYet = st.state == StateAwake && !st.carried && !s.Activity.Carried
 	}
 	return s, true
@@ -53,12 +61,14 @@ func (h *ScaleHandler) Status(service Key) (Status, bool) {
 // Services returns the keys of all services, as configured.
 func (h *ScaleHandler) Services() []Key { return h.targets.Load().order }
 
-// publishStatus makes the target's part of the status what it is now.
-func (t *target) publishStatus(now time.Time) {
+// publishStatus makes the target's part of the status what it is now. It reports whether anything else than what a change
+// of state tells has changed.
+func (t *target) publishStatus(now time.Time) (news bool) {
 	before := t.status.Load()
 	s := &status{
 		state: t.life.state, replicas: t.life.spec, failure: t.life.failure, pinnedUntil: t.life.pinnedUntil,
 		lastColdStart: t.life.lastCold(), carried: t.life.carried || t.life.policy.initial,
+		contended: t.life.contended, wakeReplicas: t.life.prior,
 	}
 	if before != nil {
 		s.since, s.lastWake = before.since, before.lastWake
@@ -78,4 +88,5 @@ func (t *target) publishStatus(now time.Time) {
 		}
 	}
 	t.status.Store(s)
+	return before == nil || before.replicas != s.replicas || before.contended != s.contended || !maps.Equal(before.endpoints, s.endpoints)
 }

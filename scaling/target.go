@@ -95,14 +95,18 @@ func (t *target) handle(m mail) {
 		e.services = keys(m.services)
 	}
 	e.activity = t.activity()
+	e.restrained = t.handler.restrained.Load()
 	actions, outcome := t.life.step(now, e)
 	if e.kind == evWrote && e.err != nil {
 		t.handler.logger.Error("a scale could not be written", zap.Stringer("target", t.id), zap.Error(e.err))
 	}
-	t.publishStatus(now) // who is told of it below may look
+	news := t.publishStatus(now) // who is told of it below may look
 	var fence bool
 	for _, a := range actions {
 		fence = t.carryOut(now, a) || fence
+	}
+	if news {
+		t.notify(Notice{Time: now, Kind: NoticeStatus, From: t.life.state, To: t.life.state})
 	}
 	t.answer(m, outcome, wasWriting)
 	t.setAlarm(now)
@@ -329,6 +333,8 @@ func merge(services []*Service) (policy, *Service) {
 		p.idleAfter = max(p.idleAfter, s.Idle.After)
 		p.initial = p.initial || s.Idle.Initial
 		never = never || s.Idle.After <= 0
+		p.prior = max(p.prior, s.History.Wake)
+		p.carried = p.carried || s.History.Carried
 		if c := s.Upstream.MaxConcurrency; c > 0 && (p.concurrency == 0 || c < p.concurrency) {
 			p.concurrency = c
 		}

@@ -85,7 +85,7 @@ func (f *Fake) Remove(key scaling.Key) {
 		delete(f.targets, target.name)
 		target.end()
 	}
-	f.publishLocked(&scaling.Endpoints{Service: key, Failure: missing(key)})
+	f.publishLocked(&scaling.Endpoints{Service: key, Target: target.name, Failure: missing(key)})
 }
 
 // SetWorkload says how the replicas of key's target behave from their next step on.

@@ -44,7 +44,7 @@ func TestFakeReplicaPassesThroughItsStagesInTime(t *testing.T) {
 		} {
 			<-time.After(time.Until(start.Add(want.after)))
 			synctest.Wait()
-			want.snapshot.Service = service.Key
+			want.snapshot.Service, want.snapshot.Target = service.Key, service.Target
 			history := recorded.history(service.Key)
 			if got := history[len(history)-1]; !reflect.DeepEqual(got, &want.snapshot) {
 				t.Errorf("after %v: got %+v, want %+v", want.after, got, want.snapshot)

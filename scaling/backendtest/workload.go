@@ -243,7 +243,7 @@ func (t *fakeTarget) publish() {
 }
 
 func (t *fakeTarget) snapshot(service *fakeService) *scaling.Endpoints {
-	snapshot := &scaling.Endpoints{Service: service.Key, Spec: t.spec, Settled: !t.unacted && !t.workload.Mute}
+	snapshot := &scaling.Endpoints{Service: service.Key, Target: t.name, Spec: t.spec, Settled: !t.unacted && !t.workload.Mute}
 	failing := false
 	for _, replica := range t.replicas {
 		pending := scaling.Pending{ID: replica.id, Reason: t.workload.Reason}

@@ -73,7 +73,7 @@ func (s *service) remove() {
 		s.stopLocked(replica)
 	}
 	s.removed = true
-	s.snapshot.Store(&scaling.Endpoints{Service: s.key, Failure: missing(s.key)})
+	s.snapshot.Store(&scaling.Endpoints{Service: s.key, Target: s.definition.Service.Target, Failure: missing(s.key)})
 	s.backend.changed(s)
 }
 
@@ -245,7 +245,7 @@ func (s *service) publishLocked() {
 }
 
 func (s *service) endpointsLocked() *scaling.Endpoints {
-	snapshot := &scaling.Endpoints{Service: s.key, Spec: s.spec}
+	snapshot := &scaling.Endpoints{Service: s.key, Target: s.definition.Service.Target, Spec: s.spec}
 	processes := 0
 	var failure *scaling.Failure
 	for _, replica := range s.replicas {

@@ -16,17 +16,12 @@ type mail struct {
 	stop     chan struct{} // closed when the watch ends
 
 	mu   sync.Mutex // guards the following
-	list []parcel
-}
-
-type parcel struct {
-	*scaling.Endpoints
-	target scaling.Target // of the service when it was sent
+	list []*scaling.Endpoints
 }
 
 func (m *mail) post(snapshot *scaling.Endpoints) {
 	m.mu.Lock()
-	m.list = append(m.list, parcel{snapshot, m.platform.target(snapshot.Service)})
+	m.list = append(m.list, snapshot)
 	m.mu.Unlock()
 	select {
 	case m.arrived <- struct{}{}:
@@ -34,7 +29,7 @@ func (m *mail) post(snapshot *scaling.Endpoints) {
 	}
 }
 
-// carry delivers until stop. Snapshots of the time when a service had another target are not delivered any more.
+// carry delivers until stop, snapshots of the time when a service had another target too: those are to be told apart.
 func (m *mail) carry() {
 	for {
 		select {
@@ -51,13 +46,15 @@ func (m *mail) carry() {
 		list := m.list
 		m.list = nil
 		m.mu.Unlock()
-		for i, p := range list {
-			newer := func(other parcel) bool { return other.Service == p.Service }
-			skipped := m.platform.coalesce && slices.ContainsFunc(list[i+1:], newer)
-			if !skipped && p.target == m.platform.target(p.Service) {
-				m.platform.delivered(p.Endpoints)
-				m.sink(p.Endpoints)
+		for i, snapshot := range list {
+			newer := func(other *scaling.Endpoints) bool { return other.Service == snapshot.Service }
+			if m.platform.coalesce && slices.ContainsFunc(list[i+1:], newer) {
+				continue
 			}
+			if snapshot.Target == m.platform.target(snapshot.Service) {
+				m.platform.delivered(snapshot)
+			}
+			m.sink(snapshot)
 		}
 	}
 }
