@@ -26,6 +26,8 @@ type config struct {
 	crashAtStart  *exitCode // or nil
 	crashAfter    time.Duration
 	ignoreSIGTERM bool
+	linger        time.Duration
+	drain         time.Duration
 }
 
 // parseConfig reads the flags and, for those not given, the environment. Usage and complaints about flags go to usage.
@@ -46,6 +48,8 @@ func parseConfig(args []string, env func(string) (string, bool), usage io.Writer
 	fs.DurationVar(&cfg.refuseFor, "refuse-for", 0, "after the first connection, close the listening socket this long")
 	fs.DurationVar(&cfg.crashAfter, "crash-after", 0, "exit with status 1 this long after it began to listen")
 	fs.BoolVar(&cfg.ignoreSIGTERM, "ignore-sigterm", false, "do nothing on SIGTERM")
+	fs.DurationVar(&cfg.linger, "linger", 0, "go on serving this long after a signal to end")
+	fs.DurationVar(&cfg.drain, "drain", 5*time.Second, "time that open requests have at the end")
 	fs.BoolFunc("crash-at-start", "exit at once, with the status given or 1", func(s string) error {
 		if s == "true" { // as package flag says that there is no value
 			s = "1"

@@ -21,7 +21,9 @@
 //	--refuse-for D         after the first connection was accepted, close the listening socket for D
 //	--crash-at-start[=N]   write some lines to stderr and exit with status N (1), without listening
 //	--crash-after D        exit with status 1, answers unfinished, D after it began to listen
-//	--ignore-sigterm       do nothing on SIGTERM; otherwise, and on SIGINT, finish open requests for at most 5 s and exit with status 0
+//	--ignore-sigterm       do nothing on SIGTERM; otherwise, and on SIGINT, finish open requests and exit with status 0
+//	--linger D             after that signal, go on as before for D; the answers to requests that come meanwhile have X-App-Terminating
+//	--drain D              time that open requests have at the end (5s)
 //
 // On stdout it writes "address IP:PORT" when the port is its own, then "listening", then "ready".
 //
@@ -45,6 +47,7 @@
 //	/echo                               the request's body, sent back as it comes
 //	/upload                             JSON: bytes and sha256 of the request's body
 //	/trailers                           JSON: the request's trailers; trailers X-Body-Sha256 (declared) and X-Body-Bytes (not declared)
+//	/forward?to=URL                     requests the URL with this request's method, Host, headers and body, and answers as it does; 502 if it does not
 //	/early-hints?delay=D                103 with two Links, 200 after the delay
 //	/sse?n=N&delay=D                    N server-sent events (10), each flushed; 0: without end
 //	/ws                                 WebSocket, every message sent back

@@ -108,7 +108,7 @@ func TestSIGTERMDoesNotWaitForIdleConnections(t *testing.T) {
 	if err := app.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code, took := app.ExitCode(), time.Since(start); code != 0 || took >= drain {
+	if code, took := app.ExitCode(), time.Since(start); code != 0 || took >= 5*time.Second {
 		t.Errorf("status %d after %v", code, took)
 	}
 }
@@ -160,4 +160,41 @@ func TestExitAnswersAndEndsWithTheStatus(t *testing.T) {
 	if code := app.ExitCode(); code != 9 {
 		t.Errorf("status %d", code)
 	}
+}
+
+func TestLingerGoesOnServingAndSaysSo(t *testing.T) {
+	t.Parallel()
+	app := apptest.Start(t, "--linger=1s")
+	if resp, _ := get(t, http1(t), app.URL("/")); resp.Header.Get("X-App-Terminating") != "" {
+		t.Error("it is ending before it was told to")
+	}
+	if err := app.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it says that it ends", func() bool {
+		resp, _ := get(t, http1(t), app.URL("/")) // on a new connection
+		return resp.StatusCode == 200 && resp.Header.Get("X-App-Terminating") == "true"
+	})
+	if code := app.ExitCode(); code != 0 {
+		t.Errorf("status %d", code)
+	}
+}
+
+func TestDrainBoundsOpenRequests(t *testing.T) {
+	t.Parallel()
+	app := apptest.Start(t, "--drain=50ms")
+	c := http1(t)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := c.Do(request(t, "GET", app.URL("/stall"), nil))
+		answer <- err
+	}()
+	eventually(t, "it has the request", func() bool { return counts(t, app, http1(t))["inFlight"] == 1 })
+	if err := app.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; err == nil {
+		t.Error("an answer came")
+	}
+	app.ExitCode()
 }

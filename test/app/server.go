@@ -13,9 +13,6 @@ import (
 	"google.golang.org/grpc/health"
 )
 
-// drain is how long open requests have at the end.
-const drain = 5 * time.Second
-
 // server answers requests.
 type server struct {
 	cfg      config
@@ -27,6 +24,7 @@ type server struct {
 	health   *health.Server
 	counters counters
 	ready    atomic.Bool
+	ending   atomic.Bool    // it was told to end, and lingers
 	exit     chan exitCode // from /exit
 
 	listening string // when it began to, in Unix nanoseconds; set before Run
@@ -45,7 +43,7 @@ func newServer(cfg config, gate *gate, log io.Writer) *server {
 	s.handlers = map[string]handler{
 		"/": s.index, "/page": s.page, "/healthz": s.healthz, "/count": s.count, "/conn": s.conn,
 		"/delay": s.delay, "/bytes": s.bytes, "/echo": s.echo, "/upload": s.upload,
-		"/trailers": s.trailers, "/early-hints": s.earlyHints,
+		"/trailers": s.trailers, "/early-hints": s.earlyHints, "/forward": s.forward,
 		"/sse": s.sse, "/ws": s.webSocket, "/upgrade": s.upgrade, "/unasked-101": s.unasked101,
 		"/early-413": s.early413, "/stall": s.stall, "/crash": s.crash, "/refuse": s.refuse, "/exit": s.exitNow,
 	}
@@ -81,6 +79,8 @@ func (s *server) Run(ctx context.Context) error {
 			shutdown()
 			return code
 		case <-ctx.Done():
+			s.ending.Store(true)
+			wait(context.WithoutCancel(ctx), s.cfg.linger)
 			shutdown()
 			return nil
 		}
@@ -91,6 +91,9 @@ func (s *server) Run(ctx context.Context) error {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-App-Name", s.cfg.name)
 	w.Header().Set("X-App-Listening", s.listening)
+	if s.ending.Load() {
+		w.Header().Set("X-App-Terminating", "true")
+	}
 	connOf(r).requests.Add(1)
 	if path := r.URL.Path; path != "/count" && path != "/healthz" && !strings.HasPrefix(path, "/grpc.health.v1.Health/") {
 		s.counters.begin()
@@ -122,7 +125,7 @@ func (s *server) serveHTTP() (serve func() error, shutdown func()) {
 	srv.Protocols.SetUnencryptedHTTP2(s.cfg.protocol != "http1")
 	serve = func() error { return srv.Serve(s.gate) }
 	shutdown = func() {
-		ctx, cancel := context.WithTimeout(context.Background(), drain)
+		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.drain)
 		defer cancel()
 		if srv.Shutdown(ctx) != nil {
 			srv.Close()
@@ -134,7 +137,7 @@ func (s *server) serveHTTP() (serve func() error, shutdown func()) {
 func (s *server) serveGRPC() (serve func() error, shutdown func()) {
 	serve = func() error { return s.grpc.Serve(s.gate) }
 	shutdown = func() {
-		timer := time.AfterFunc(drain, s.grpc.Stop)
+		timer := time.AfterFunc(s.cfg.drain, s.grpc.Stop)
 		defer timer.Stop()
 		s.grpc.GracefulStop()
 	}
