@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
+
+	"github.com/dormouse-dev/dormouse/test/e2e/install"
 )
 
 // newNamespace makes a namespace for a test, which goes with it.
@@ -193,22 +195,5 @@ func execIn(ctx context.Context, pod corev1.Pod, command ...string) (string, err
 // describe logs what a failed test leaves to look at: pods, and events.
 func describe(ctx context.Context, t *testing.T, namespace string) {
 	t.Helper()
-	pods, err := env.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		t.Logf("no pods to show: %v", err)
-		return
-	}
-	for i := range pods.Items {
-		status, _ := json.Marshal(pods.Items[i].Status.ContainerStatuses)
-		t.Logf("pod %s: %s %s", pods.Items[i].Name, pods.Items[i].Status.Phase, status)
-	}
-	events, err := env.client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		t.Logf("no events to show: %v", err)
-		return
-	}
-	for i := range events.Items {
-		e := &events.Items[i]
-		t.Logf("event %s/%s: %s: %s", e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, e.Message)
-	}
+	install.Describe(ctx, env.client, namespace, 0, t.Output())
 }

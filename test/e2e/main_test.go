@@ -10,23 +10,35 @@ import (
 	"path/filepath"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 	"github.com/dormouse-dev/dormouse/test/cluster"
 	"github.com/dormouse-dev/dormouse/test/cluster/keeper"
+	"github.com/dormouse-dev/dormouse/test/e2e/install"
 )
 
-// appArchive is the test application's image, as make image leaves it.
-const appArchive = "../../bin/images/app.tar"
+// The images, as make image leaves them.
+const (
+	appArchive       = "../../bin/images/app.tar"
+	activatorArchive = "../../bin/images/activator.tar"
+)
 
 // environment is what all tests share. TestMain makes it and owns it; tests only read it.
 type environment struct {
-	client   *kubernetes.Clientset
-	rest     *rest.Config
-	own      *cluster.Cluster // or nil: the cluster is one that we know nothing about
-	appImage string
+	client     *kubernetes.Clientset
+	api        client.WithWatch // the same, for all objects of which there are types: ElasticServices too
+	rest       *rest.Config
+	kubeconfig string           // one file, or several
+	own        *cluster.Cluster // or nil: the cluster is one that we know nothing about
+	appImage   string
+	image      string           // the activator's
+	dormouse   *install.Release // as TestMain installed it, for all namespaces
 }
 
 var env environment //nolint:gochecknoglobals // there is no other way from TestMain to the tests
@@ -42,7 +54,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) (code int, err error) {
 	ctx := context.Background()
-	kubeconfig := os.Getenv("KUBECONFIG") // one file, or several, as kubectl takes them
+	kubeconfig := os.Getenv("KUBECONFIG")
 	if kubeconfig == "" {
 		c, end, upErr := cluster.Temporary(ctx, cluster.Options{Progress: os.Stdout})
 		if upErr != nil {
@@ -54,6 +66,7 @@ func run(m *testing.M) (code int, err error) {
 		env.own = c
 	}
 
+	env.kubeconfig = kubeconfig
 	rules := &clientcmd.ClientConfigLoadingRules{Precedence: filepath.SplitList(kubeconfig)}
 	env.rest, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
@@ -63,39 +76,55 @@ func run(m *testing.M) (code int, err error) {
 	if env.client, err = kubernetes.NewForConfig(env.rest); err != nil {
 		return 1, err
 	}
+	if env.api, err = newAPI(env.rest); err != nil {
+		return 1, err
+	}
 	version, err := env.client.Discovery().ServerVersion()
 	if err != nil {
 		return 1, fmt.Errorf("ask the cluster in %s who it is: %w", kubeconfig, err)
 	}
 	fmt.Fprintf(os.Stdout, "e2e: Kubernetes %s at %s\n", version.GitVersion, env.rest.Host)
 
-	if err := findImage(ctx); err != nil {
+	if env.appImage, err = findImage(ctx, "APP_IMAGE", appArchive); err != nil {
 		return 1, err
 	}
-	code = m.Run()
+	if env.image, err = findImage(ctx, "ACTIVATOR_IMAGE", activatorArchive); err != nil {
+		return 1, err
+	}
+	code, err = withDormouse(ctx, m)
 	if env.own != nil {
 		report(ctx, env.own)
 	}
-	return code, nil
+	return code, err
 }
 
-// findImage says which image the test application's pods run: $APP_IMAGE, or the one that make image built, which is
+// newAPI returns a client for all types that Kubernetes or Dormouse has.
+func newAPI(config *rest.Config) (client.WithWatch, error) {
+	types := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(types); err != nil {
+			return nil, err
+		}
+	}
+	return client.NewWithWatch(config, client.Options{Scheme: types})
+}
+
+// findImage returns the image that pods run: the one that a variable names, or the one that make image built, which is
 // loaded into a cluster of ours. Another cluster is expected to have it.
-func findImage(ctx context.Context) error {
-	if env.appImage = os.Getenv("APP_IMAGE"); env.appImage != "" {
-		return nil
+func findImage(ctx context.Context, variable, archive string) (string, error) {
+	if image := os.Getenv(variable); image != "" {
+		return image, nil
 	}
-	names, err := cluster.ImageNames(appArchive)
+	names, err := cluster.ImageNames(archive)
 	if err != nil {
-		return fmt.Errorf("find the test application's image (make image builds it): %w", err)
+		return "", fmt.Errorf("find an image (make image builds it): %w", err)
 	}
-	env.appImage = names[0]
 	if env.own == nil {
-		fmt.Fprintf(os.Stdout, "e2e: the cluster is expected to have %s, or to be able to pull it; APP_IMAGE=… names another\n", env.appImage)
-		return nil
+		fmt.Fprintf(os.Stdout, "e2e: the cluster is expected to have %s, or to be able to pull it; %s=… names another\n", names[0], variable)
+		return names[0], nil
 	}
-	_, err = env.own.Load(ctx, appArchive)
-	return err
+	_, err = env.own.Load(ctx, archive)
+	return names[0], err
 }
 
 // report prints what the cluster used.

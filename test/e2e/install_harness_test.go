@@ -1,0 +1,57 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/dormouse-dev/dormouse/test/e2e/install"
+)
+
+// checkout is where the tests run, seen from their package.
+const checkout = "../.."
+
+// withDormouse installs Dormouse, runs the tests, and takes it away where the cluster stays. An activator that restarted
+// or panicked meanwhile fails the run although every test may have passed.
+func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
+	if _, err := os.Stat(checkout + "/charts/dormouse/Chart.yaml"); err != nil { // until the chart is there
+		fmt.Fprintln(os.Stdout, "e2e: Dormouse is NOT installed:", err)
+		return m.Run(), nil
+	}
+	scratch, err := os.MkdirTemp("", "dormouse-e2e-")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	helm, err := install.NewHelm(checkout, env.kubeconfig, scratch)
+	if err != nil {
+		return 1, err
+	}
+	options := install.Options{Image: env.image}
+	env.dormouse, err = install.Install(ctx, helm, env.client, options)
+	if err != nil {
+		install.Describe(ctx, env.client, "dormouse", 50, os.Stdout)
+		return 1, fmt.Errorf("install Dormouse: %w", err)
+	}
+	fmt.Fprintf(os.Stdout, "e2e: Dormouse is at %s\n", env.dormouse.HTTP)
+
+	watch := install.NewWatch(env.dormouse, env.client)
+	watching, stop := context.WithCancel(ctx)
+	watched := make(chan error, 1)
+	go func() { watched <- watch.Run(watching) }()
+	code = m.Run()
+	stop()
+	err = errors.Join(<-watched, watch.Report(os.Stdout))
+	if err != nil {
+		install.Describe(ctx, env.client, env.dormouse.Namespace, 50, os.Stdout)
+	}
+	if os.Getenv("KUBECONFIG") != "" { // the cluster stays
+		_, uninstallErr := helm.Run(ctx, "uninstall", env.dormouse.Name, "--namespace", env.dormouse.Namespace, "--wait")
+		err = errors.Join(err, uninstallErr)
+	}
+	return code, err
+}
