@@ -47,6 +47,8 @@ type Cluster struct {
 	Cache cache.Cache
 
 	Namespaces []string // empty: all
+
+	PodSelector labels.Selector // of the activators' own pods; nil: every pod of their namespace
 }
 
 // Connect returns a connection. It does not wait for the API server.
@@ -64,7 +66,7 @@ func Connect(options Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the API server: %w", err)
 	}
-	c := &Cluster{Config: config, Scheme: scheme, Namespaces: options.Namespaces}
+	c := &Cluster{Config: config, Scheme: scheme, Namespaces: options.Namespaces, PodSelector: options.PodSelector}
 	if err := c.connect(httpClient); err != nil {
 		return nil, fmt.Errorf("connect to the API server: %w", err)
 	}
