@@ -1,6 +1,8 @@
 package elastiserver
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -103,7 +105,7 @@ func (s *Server) pinService(_ http.ResponseWriter, r *http.Request) (any, error)
 		return nil, err
 	}
 	if length == 0 {
-		if err := s.scaleHandler.Pin(r.Context(), key, time.Time{}); err != nil {
+		if err := s.pin(r.Context(), key, time.Time{}); err != nil {
 			return nil, err
 		}
 		return s.did("unpinned", key)
@@ -112,10 +114,20 @@ func (s *Server) pinService(_ http.ResponseWriter, r *http.Request) (any, error)
 	if _, err := s.Wake(r.Context(), key, metrics.SourceAPI); err != nil {
 		return nil, err
 	}
-	if err := s.scaleHandler.Pin(r.Context(), key, time.Now().Add(length)); err != nil {
+	if err := s.pin(r.Context(), key, time.Now().Add(length)); err != nil {
 		return nil, err
 	}
 	return s.did("pinned", key)
+}
+
+// pin records a pin first: one that would be forgotten at the next start is none.
+func (s *Server) pin(ctx context.Context, key scaling.Key, until time.Time) error {
+	if _, known := s.scaleHandler.Target(key); known && s.pins != nil {
+		if err := s.pins.Pin(ctx, key, until); err != nil {
+			return fmt.Errorf("record the pin of %s: %w", key, err)
+		}
+	}
+	return s.scaleHandler.Pin(ctx, key, until)
 }
 
 // did answers a wish that was carried out.

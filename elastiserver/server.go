@@ -30,6 +30,7 @@ type Server struct {
 	rescaleDuration time.Duration
 
 	metrics  *metrics.Metrics
+	pins     PinKeeper // or nil
 	started  chan struct{} // closed when Run has begun
 	stopping chan struct{} // closed when Run's context has ended
 	streams  chan struct{} // holds an element for each event stream being served
@@ -56,6 +57,15 @@ func New(logger *zap.Logger, scaleHandler *scaling.ScaleHandler, rescaleDuration
 		windows:         make(map[scaling.Target]*window),
 	}
 }
+
+// PinKeeper remembers pins for longer than this process lives.
+type PinKeeper interface {
+	// Pin records that service is kept awake until a time; the zero time: no longer.
+	Pin(ctx context.Context, service scaling.Key, until time.Time) error
+}
+
+// KeepPins has pins remembered, those of people who ask this Server for them. It comes before Handler.
+func (s *Server) KeepPins(keeper PinKeeper) { s.pins = keeper }
 
 // Run wakes until ctx ends, and then returns nil when every scale-up that it asked for has ended. It starts with the
 // services whose requests wait already. Run may be called once.

@@ -44,7 +44,8 @@ type options struct {
 	pprof          string
 }
 
-func (o *options) register(flags *pflag.FlagSet) {
+// register adds the flags that all activators have. shutdownDelay is the default of that flag.
+func (o *options) register(flags *pflag.FlagSet, shutdownDelay time.Duration) {
 	flags.Int64Var(&o.maxHeldRequests, "max-held-requests", 20_000, "how many requests may be held at once, over all services; 0: no bound")
 	flags.Int64Var(&o.maxHeldBytes, "max-held-bytes", 512<<20, "how many bytes of memory held requests may keep; 0: no bound")
 	flags.DurationVar(&o.rescaleDuration, "rescale-duration", 5*time.Second, "how long after starting a wake further requests start no other")
@@ -53,7 +54,7 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.maxConnections, "max-connections", 0, "how many client connections are kept; 0: 45 % of the file descriptors")
 	flags.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, "addresses or CIDR ranges whose X-Forwarded-Proto and -Host are kept")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 5*time.Minute, "how long open requests may take to finish after SIGTERM")
-	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "how long to go on accepting after SIGTERM")
+	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", shutdownDelay, "how long to go on accepting after SIGTERM")
 	flags.StringVar(&o.serviceMetrics, "service-metrics", "on", "label metrics with namespace and service: on or off")
 	flags.StringVar(&o.logFormat, "log-format", "auto", "json, console, or auto: console on a terminal")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -91,9 +92,6 @@ func (o *options) check() error {
 	var problems []error
 	bad := func(flag, format string, args ...any) {
 		problems = append(problems, fmt.Errorf("--%s: %s", flag, fmt.Sprintf(format, args...)))
-	}
-	if o.file == "" {
-		bad("file", "name the configuration file, as in -f dormouse.yaml")
 	}
 	for flag, n := range map[string]int64{
 		"max-held-requests": o.maxHeldRequests, "max-held-bytes": o.maxHeldBytes, "max-connections": int64(o.maxConnections),

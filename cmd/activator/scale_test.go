@@ -53,7 +53,7 @@ func TestAServiceThatWasNeverWokenCostsLittle(t *testing.T) {
 	}
 	t.Logf("%d services loaded in %v", manyServices, time.Since(began))
 
-	l := &laptop{options: o, logger: zap.NewNop(), file: &local.File{Listen: file.Listen, TLS: file.TLS}}
+	l := &laptop{core: core{options: o, logger: zap.NewNop()}, file: &local.File{Listen: file.Listen, TLS: file.TLS}}
 	if err := l.listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}
