@@ -39,6 +39,7 @@ func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.Ca
 	for _, l := range listeners {
 		l.stop()
 	}
+	s.ports.close()
 	for _, l := range listeners {
 		<-l.ended
 	}

@@ -32,7 +32,8 @@ var errClosing = errors.New("listener is closing")
 // listener accepts connections while there is room for them.
 type listener struct {
 	net.Listener
-	tls         *tls.Config // or nil
+	tls         *tls.Config        // or nil
+	destination *httpx.Destination // or nil
 	connections *connections
 	closing     chan struct{} // closed when it is to be closed
 	ended       chan struct{} // closed when nothing is accepted any more
@@ -52,7 +53,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		switch {
 		case err == nil:
 			l.connections.awaitRoom(l.closing)
-			conn := l.connections.add(c)
+			conn := l.connections.add(c, l.destination)
 			if l.tls != nil {
 				return tls.Server(conn, l.tls), nil
 			}
@@ -119,7 +120,7 @@ func (l *listener) stopped() bool {
 
 // connections is the clients' connections, of all listeners.
 type connections struct {
-	most    int
+	most    atomic.Int64
 	waiting atomic.Int32  // listeners that wait for room
 	room    chan struct{} // there may be room now
 
@@ -127,8 +128,14 @@ type connections struct {
 	open map[*httpx.Conn]struct{}
 }
 
+// newConnections returns connections of which as many may be open as most says; zero: as mostConnections does.
 func newConnections(most int) *connections {
-	return &connections{most: most, room: make(chan struct{}, 1), open: make(map[*httpx.Conn]struct{})}
+	if most == 0 {
+		most = mostConnections(0)
+	}
+	cs := &connections{room: make(chan struct{}, 1), open: make(map[*httpx.Conn]struct{})}
+	cs.most.Store(int64(most))
+	return cs
 }
 
 func (cs *connections) len() int {
@@ -137,9 +144,9 @@ func (cs *connections) len() int {
 	return len(cs.open)
 }
 
-func (cs *connections) add(c net.Conn) *httpx.Conn {
+func (cs *connections) add(c net.Conn, destination *httpx.Destination) *httpx.Conn {
 	var conn *httpx.Conn
-	conn = httpx.NewConn(c, func() { cs.remove(conn) })
+	conn = httpx.NewConn(c, destination, func() { cs.remove(conn) })
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	cs.open[conn] = struct{}{}
@@ -174,14 +181,14 @@ func (cs *connections) changed(c net.Conn, state http.ConnState) {
 // awaitRoom waits until there may be one more connection. Where there is no room, those that have been idle for longest
 // make it. It ends when closing is closed: then whatever was accepted is served.
 func (cs *connections) awaitRoom(closing <-chan struct{}) {
-	if cs.len() < cs.most {
+	if cs.spacious() {
 		return
 	}
 	cs.waiting.Add(1)
 	defer cs.waiting.Add(-1)
 	for {
-		cs.retire(1 + cs.most/100)
-		if cs.len() < cs.most {
+		cs.retire(1 + int(cs.most.Load())/100)
+		if cs.spacious() {
 			cs.tell() // for another listener
 			return
 		}
@@ -192,6 +199,8 @@ func (cs *connections) awaitRoom(closing <-chan struct{}) {
 		}
 	}
 }
+
+func (cs *connections) spacious() bool { return int64(cs.len()) < cs.most.Load() }
 
 // retire closes up to n connections that have been idle for longest.
 func (cs *connections) retire(n int) {
@@ -225,6 +234,10 @@ func (cs *connections) all() []*httpx.Conn {
 	}
 	return all
 }
+
+// mostConnections returns how many clients' connections there are room for beside so many listeners. As many are left for
+// endpoints.
+func mostConnections(listeners int) int { return max(1, (descriptors()-listeners)*45/100) }
 
 // descriptors returns how many descriptors the process may have.
 func descriptors() int {

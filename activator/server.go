@@ -45,8 +45,13 @@ type Config struct {
 	KeepAlive      time.Duration // an idle connection is kept for; zero: DefaultKeepAlive
 	MaxHeaderBytes int           // of a request; zero: http.DefaultMaxHeaderBytes
 	// MaxConnections is how many clients' connections are open at once; zero: 45 % of the descriptors that the process may
-	// have, so that as many are left for endpoints.
+	// have and services' own ports do not take, so that as many are left for endpoints.
 	MaxConnections int
+	// PortHost is the address on which services have ports of their own; empty: every address.
+	PortHost string
+	// PortsChanged is called after Bound has changed for some port, perhaps by several goroutines at once, and must not
+	// block; or it is nil.
+	PortsChanged func()
 	// TrustedProxies are clients whose X-Forwarded-Proto and X-Forwarded-Host are believed.
 	TrustedProxies []netip.Prefix
 	// Reveal sends the messages of failures to loopback clients.
@@ -71,16 +76,21 @@ type Server struct {
 	config      Config
 	handler     *httpx.Handler
 	connections *connections
+	ports       *ports
 	ready       atomic.Bool
 	started     chan struct{} // closed when Run accepts
 	hurry       chan struct{} // closed by Hurry
 	hurried     sync.Once
-	known       map[scaling.Key]bool // services that have metrics; used by Adopt alone
+
+	// The following are used by Adopt alone.
+	known     map[scaling.Key]*httpx.Service // those that have metrics
+	conflicts map[route.Conflict]bool        // that were logged
 }
 
 // New returns a Server, which does nothing before Run.
 func New(config Config) *Server {
 	defaults(&config)
+	connections := newConnections(config.MaxConnections)
 	return &Server{
 		config: config,
 		handler: httpx.New(httpx.Options{
@@ -89,7 +99,8 @@ func New(config Config) *Server {
 			TrustedProxies: config.TrustedProxies,
 			Reveal:         config.Reveal,
 		}),
-		connections: newConnections(config.MaxConnections),
+		connections: connections,
+		ports:       newPorts(&config, connections),
 		started:     make(chan struct{}),
 		hurry:       make(chan struct{}),
 	}
@@ -105,35 +116,45 @@ func defaults(c *Config) {
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
 	}
-	if c.MaxConnections == 0 {
-		c.MaxConnections = max(1, descriptors()*45/100)
-	}
 }
 
 // Adopt makes services the ones that are served, from the next request on; the others' requests are refused, held ones
-// too. Routes that cannot be accepted are logged. It must not be called by two at once.
-func (s *Server) Adopt(services []*scaling.Service) {
+// too. It returns the routes that cannot be accepted, and logs those that are new. It must not be called by two at once.
+func (s *Server) Adopt(services []*scaling.Service) []route.Conflict {
 	gates := s.config.Gates.Adopt(services)
 	rules := make([]route.Rule[*httpx.Service], len(services))
-	known := make(map[scaling.Key]bool, len(services))
+	known := make(map[scaling.Key]*httpx.Service, len(services))
 	for i, service := range services {
 		key := service.Key
-		known[key] = true
-		counters := s.config.Metrics.Service(key.Namespace, key.Name)
-		rules[i] = route.Rule[*httpx.Service]{Service: service, Value: httpx.NewService(gates[i], counters)}
+		known[key] = httpx.NewService(gates[i], s.config.Metrics.Service(key.Namespace, key.Name))
+		rules[i] = route.Rule[*httpx.Service]{Service: service, Value: known[key]}
 	}
 	table, conflicts := route.Build(rules, s.config.Routes)
-	for _, c := range conflicts {
-		s.config.Logger.Warn("route not accepted", zap.Stringer("conflict", c))
-	}
 	s.handler.Adopt(table)
+	s.ports.lead(known)
+	s.tell(conflicts)
 	for key := range s.known {
-		if !known[key] {
+		if known[key] == nil {
 			s.config.Metrics.Forget(key.Namespace, key.Name)
 		}
 	}
 	s.known = known
+	return conflicts
 }
+
+// AdoptPorts makes these the ports that belong to one service each: whatever comes in there is for it, whatever its Host.
+// They are opened soon after, though not before Run, and closed; [Server.Bound] tells. A port that cannot be opened is
+// logged and tried again. Who is connected to a port that its service has lost is answered once more and told to close.
+// Services are adopted before their ports: until then requests there get 404. It must not be called by two at once.
+func (s *Server) AdoptPorts(ports map[int32]scaling.Key) {
+	if s.config.MaxConnections == 0 {
+		s.connections.most.Store(int64(mostConnections(len(ports))))
+	}
+	s.ports.adopt(ports)
+}
+
+// Bound reports whether the port is open for the service that AdoptPorts gave it to last.
+func (s *Server) Bound(port int32) bool { return s.ports.bound(port) }
 
 // Started is closed when Run accepts requests.
 func (s *Server) Started() <-chan struct{} { return s.started }
@@ -145,7 +166,9 @@ func (s *Server) Ready() bool { return s.ready.Load() }
 func (s *Server) Hurry() { s.hurried.Do(func() { close(s.hurry) }) }
 
 // Connections returns how many clients' connections are open, and how many may be.
-func (s *Server) Connections() (open, most int) { return s.connections.len(), s.config.MaxConnections }
+func (s *Server) Connections() (open, most int) {
+	return s.connections.len(), int(s.connections.most.Load())
+}
 
 // Run serves until ctx ends and then drains, as package documentation of drain.go tells. It returns nil when everything
 // that was accepted has been answered, and ErrDrainTimeout if some of it had to be broken off.
@@ -165,6 +188,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range listeners {
 		go func() { ended <- s.serve(server, l) }()
 	}
+	s.ports.start(func(l *listener) error { return s.serve(server, l) })
 	s.ready.Store(true)
 	close(s.started)
 
@@ -184,6 +208,18 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.config.Gates.CloseIdle()
 	return err
+}
+
+// tell logs the conflicts that there were not before.
+func (s *Server) tell(conflicts []route.Conflict) {
+	logged := make(map[route.Conflict]bool, len(conflicts))
+	for _, c := range conflicts {
+		logged[c] = true
+		if !s.conflicts[c] {
+			s.config.Logger.Warn("route not accepted", zap.Stringer("service", c.Service), zap.Stringer("conflict", c))
+		}
+	}
+	s.conflicts = logged
 }
 
 // listen opens the listeners.

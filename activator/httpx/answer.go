@@ -85,10 +85,11 @@ func (x *exchange) writeHeader(resp *http.Response) {
 	x.w.WriteHeader(resp.StatusCode)
 }
 
-// closing tells the client that its connection is about to end: because we are, or because the rest of its request will
-// not be read. It may be: then the connection ends without need.
+// closing tells the client that its connection is about to end: because we are, because it leads nowhere any more, or
+// because the rest of its request will not be read. It may be: then the connection ends without need.
 func (x *exchange) closing(h http.Header) {
-	if x.handler.draining.Load() || x.r.ProtoMajor == 1 && x.body.unread() {
+	d := x.destination()
+	if x.handler.draining.Load() || x.r.ProtoMajor == 1 && x.body.unread() || d != nil && d.over() {
 		h["Connection"] = []string{"close"}
 	}
 }

@@ -25,8 +25,9 @@ var errRetired = errors.New("idle connection was closed")
 // so that the last answer arrives, closing so that an answer is seen to be incomplete, and knowing whether it is idle.
 type Conn struct {
 	net.Conn
-	tcp    *net.TCPConn // or nil
-	closed func()       // or nil
+	tcp         *net.TCPConn // or nil
+	destination *Destination // or nil: each request says where it goes
+	closed      func()       // or nil
 
 	used    atomic.Bool  // bytes were read
 	http2   atomic.Bool  // it has carried a request of HTTP/2
@@ -47,10 +48,11 @@ const (
 // retired is the value of Conn.idle when the connection was closed for it.
 const retired = -1
 
-// NewConn wraps an accepted connection. The function closed, or nil, is called once, after it was closed.
-func NewConn(c net.Conn, closed func()) *Conn {
+// NewConn wraps an accepted connection, whose requests all go to the destination; where that is nil, each goes where its
+// host and path lead. The function closed, or nil, is called once, after it was closed.
+func NewConn(c net.Conn, destination *Destination, closed func()) *Conn {
 	tcp, _ := c.(*net.TCPConn)
-	conn := &Conn{Conn: c, tcp: tcp, closed: closed}
+	conn := &Conn{Conn: c, tcp: tcp, destination: destination, closed: closed}
 	conn.idle.Store(time.Now().UnixNano())
 	return conn
 }

@@ -127,9 +127,9 @@ func (x *exchange) enter() (outcome hold.Outcome, going bool) {
 		x.refuse(problemTarget())
 		return 0, false
 	}
-	service, found := x.handler.table.Load().Match(x.r.Host, path, x.r.Header)
+	service, found := x.find(path)
 	if !found {
-		x.refuse(problemUnrouted())
+		x.refuse(problemUnrouted(x.destination() != nil))
 		return 0, false
 	}
 	x.service = service
@@ -141,6 +141,23 @@ func (x *exchange) enter() (outcome hold.Outcome, going bool) {
 	x.Fresh = x.body.present || !isIdempotent(x.r.Method)
 	x.Cost = x.cost()
 	return x.given(service.Gate.Acquire(&x.Waiter, x.arrived)), true
+}
+
+// find returns the service that the request is for.
+func (x *exchange) find(path string) (service *Service, found bool) {
+	if d := x.destination(); d != nil {
+		service = d.service.Load()
+		return service, service != nil
+	}
+	return x.handler.table.Load().Match(x.r.Host, path, x.r.Header)
+}
+
+// destination returns where all requests of the client's connection go, or nil.
+func (x *exchange) destination() *Destination {
+	if x.client == nil {
+		return nil
+	}
+	return x.client.destination
 }
 
 // given keeps what the gate has decided at once. Where it has not (Held), the decision may already be coming from another

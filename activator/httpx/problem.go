@@ -71,11 +71,15 @@ func problemBody() problem {
 	}
 }
 
-func problemUnrouted() problem {
-	return problem{
+func problemUnrouted(ownPort bool) problem {
+	p := problem{
 		status: http.StatusNotFound, name: "no-such-service", title: "No such service",
 		detail: "No service is configured for this host and path.", counted: metrics.RefusedUnrouted,
 	}
+	if ownPort {
+		p.detail = "The service that this port belongs to is gone."
+	}
+	return p
 }
 
 func problemLoop() problem {
@@ -150,7 +154,7 @@ func problemOf(r hold.Refusal) problem {
 			counted: metrics.RefusedUnreachable,
 		}
 	case hold.CauseRemoved:
-		p = problemUnrouted()
+		p = problemUnrouted(false)
 	case hold.CauseDraining:
 		p = problemDraining(r.RetryAfter)
 	}

@@ -1,0 +1,21 @@
+package httpx
+
+import "sync/atomic"
+
+// Destination is the service of every request on a connection, whatever the request says of its host and path. A [Conn]
+// carries it, so that finding the service is no look-up. It is safe for concurrent use. The zero value is no service.
+type Destination struct {
+	service atomic.Pointer[Service]
+	leaving atomic.Bool
+}
+
+// Adopt makes a service the one that requests go to, from the next one on. Nil is none: they are answered with 404, and
+// their connections close.
+func (d *Destination) Adopt(s *Service) { d.service.Store(s) }
+
+// Leave says that the place is no longer its service's. What was connected before is served once more, if the service is
+// still there, and told with the answer to connect anew: the client meant this service and no other.
+func (d *Destination) Leave() { d.leaving.Store(true) }
+
+// over reports whether connections are to close with their next answer.
+func (d *Destination) over() bool { return d.leaving.Load() || d.service.Load() == nil }
