@@ -56,7 +56,7 @@ type ElasticServiceSpec struct {
 	Routes []Route `json:"routes,omitempty"`
 	// Replicas bounds what Dormouse asks for.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={min: 0, wake: 0, max: 0}
 	Replicas Replicas `json:"replicas,omitempty"`
 	// Idle says when the service is put to sleep.
 	// +optional
