@@ -86,7 +86,7 @@ type ElasticServiceSpec struct {
 
 // ServiceReference names a port of a Service.
 //
-// +kubebuilder:validation:XValidation:rule="type(self.port) == string ? self.port.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.port) <= 63 : self.port >= 1 && self.port <= 65535",message="port must be the name of one of the Service's ports, or a number from 1 to 65535"
+// +kubebuilder:validation:XValidation:rule="!has(self.port) || (type(self.port) == string ? self.port.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.port) <= 63 : self.port >= 1 && self.port <= 65535)",message="port must be the name of one of the Service's ports, or a number from 1 to 65535"
 type ServiceReference struct {
 	// Name of the Service.
 	// +kubebuilder:validation:MinLength=1
