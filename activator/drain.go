@@ -14,6 +14,9 @@ import (
 const (
 	drainTick = 10 * time.Millisecond
 
+	// withdrawal is how long others may take to take our address off their lists.
+	withdrawal = 10 * time.Second
+
 	// settled is how long a connection must have been idle to be closed: its next request may have been read already.
 	settled = 50 * time.Millisecond
 
@@ -28,14 +31,11 @@ const (
 var ErrDrainTimeout = errors.New("drain timed out with requests in flight")
 
 // drain ends what Run has started, when clients are already told with each answer that their connection is about to
-// close: after the delay nothing new is accepted, idle connections are closed and HTTP/2 gets GOAWAY; requests finish,
+// close: once nobody is led here, and after the delay, nothing new is accepted, idle connections are closed and HTTP/2 gets GOAWAY; requests finish,
 // held and upgraded ones too. What is left when the time is over is refused if it is held, and reset if it is not.
 func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.CancelCauseFunc) error {
 	s.config.Logger.Info("draining", zap.Int64("requests", s.handler.Active()), zap.Int("connections", s.connections.len()))
-	select {
-	case <-time.After(s.config.ShutdownDelay):
-	case <-s.hurry:
-	}
+	s.awaitWithdrawal()
 	for _, l := range listeners {
 		l.stop()
 	}
@@ -58,6 +58,28 @@ func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.Ca
 		_ = c.Close()
 	}
 	return ErrDrainTimeout
+}
+
+// awaitWithdrawal waits until clients can be expected to connect to others. Hurry ends it.
+func (s *Server) awaitWithdrawal() {
+	if s.config.Withdrawn != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), withdrawal)
+		waited := make(chan struct{})
+		go func() {
+			defer close(waited)
+			s.config.Withdrawn(ctx)
+		}()
+		select {
+		case <-waited:
+		case <-s.hurry:
+		}
+		cancel()
+		<-waited
+	}
+	select {
+	case <-time.After(s.config.ShutdownDelay):
+	case <-s.hurry:
+	}
 }
 
 // finish waits until no request and no connection is left, and reports whether that was so in time. When there is hurry,

@@ -57,7 +57,10 @@ type Config struct {
 	// Reveal sends the messages of failures to loopback clients.
 	Reveal bool
 
-	// ShutdownDelay is for how long Run goes on accepting after its context has ended; zero: not at all.
+	// Withdrawn waits until no list of addresses leads clients here any more, or ctx ends, which is after 10 s at most; or it
+	// is nil. Run calls it when its context has ended and Ready is false, and goes on accepting.
+	Withdrawn func(ctx context.Context)
+	// ShutdownDelay is for how long Run goes on accepting after that; zero: not at all.
 	ShutdownDelay time.Duration
 	// DrainTimeout is for how long requests may finish after that; zero: DefaultDrainTimeout.
 	DrainTimeout time.Duration
@@ -118,44 +121,6 @@ func defaults(c *Config) {
 	}
 }
 
-// Adopt makes services the ones that are served, from the next request on; the others' requests are refused, held ones
-// too. It returns the routes that cannot be accepted, and logs those that are new. It must not be called by two at once.
-func (s *Server) Adopt(services []*scaling.Service) []route.Conflict {
-	gates := s.config.Gates.Adopt(services)
-	rules := make([]route.Rule[*httpx.Service], len(services))
-	known := make(map[scaling.Key]*httpx.Service, len(services))
-	for i, service := range services {
-		key := service.Key
-		known[key] = httpx.NewService(gates[i], s.config.Metrics.Service(key.Namespace, key.Name))
-		rules[i] = route.Rule[*httpx.Service]{Service: service, Value: known[key]}
-	}
-	table, conflicts := route.Build(rules, s.config.Routes)
-	s.handler.Adopt(table)
-	s.ports.lead(known)
-	s.tell(conflicts)
-	for key := range s.known {
-		if known[key] == nil {
-			s.config.Metrics.Forget(key.Namespace, key.Name)
-		}
-	}
-	s.known = known
-	return conflicts
-}
-
-// AdoptPorts makes these the ports that belong to one service each: whatever comes in there is for it, whatever its Host.
-// They are opened soon after, though not before Run, and closed; [Server.Bound] tells. A port that cannot be opened is
-// logged and tried again. Who is connected to a port that its service has lost is answered once more and told to close.
-// Services are adopted before their ports: until then requests there get 404. It must not be called by two at once.
-func (s *Server) AdoptPorts(ports map[int32]scaling.Key) {
-	if s.config.MaxConnections == 0 {
-		s.connections.most.Store(int64(mostConnections(len(ports))))
-	}
-	s.ports.adopt(ports)
-}
-
-// Bound reports whether the port is open for the service that AdoptPorts gave it to last.
-func (s *Server) Bound(port int32) bool { return s.ports.bound(port) }
-
 // Started is closed when Run accepts requests.
 func (s *Server) Started() <-chan struct{} { return s.started }
 
@@ -208,18 +173,6 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.config.Gates.CloseIdle()
 	return err
-}
-
-// tell logs the conflicts that there were not before.
-func (s *Server) tell(conflicts []route.Conflict) {
-	logged := make(map[route.Conflict]bool, len(conflicts))
-	for _, c := range conflicts {
-		logged[c] = true
-		if !s.conflicts[c] {
-			s.config.Logger.Warn("route not accepted", zap.Stringer("service", c.Service), zap.Stringer("conflict", c))
-		}
-	}
-	s.conflicts = logged
 }
 
 // listen opens the listeners.

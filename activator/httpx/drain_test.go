@@ -2,6 +2,7 @@ package httpx_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -230,5 +231,59 @@ func TestWhatIsLeftAtTheDrainTimeoutIsBrokenOff(t *testing.T) {
 	}
 	if n := p.metric("dormouse_requests_total", "code", "499"); n != 0 {
 		t.Errorf("%v clients are said to have left", n)
+	}
+}
+
+func TestRequestsAreServedUntilNobodyIsLedHereAndTheDelayIsOver(t *testing.T) {
+	asked, gone := make(chan struct{}), make(chan struct{})
+	p := newProxy(t, func(c *activator.Config, _ *scaling.Service) {
+		c.ShutdownDelay = 300 * time.Millisecond
+		c.Withdrawn = func(ctx context.Context) {
+			if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > 10*time.Second {
+				t.Error("it may take longer than 10 s")
+			}
+			close(asked)
+			select {
+			case <-gone:
+			case <-ctx.Done():
+				t.Error("not waited for")
+			}
+		}
+	})
+	p.serve(echo)
+	eventually(t, "it to be ready", p.server.Ready)
+	p.stop()
+	<-asked
+	if p.server.Ready() {
+		t.Error("it is ready while its address is withdrawn")
+	}
+	<-time.After(400 * time.Millisecond) // longer than the delay
+	serves := func() {
+		t.Helper()
+		if resp, _ := do(t, p.client(http1), p.request(http.MethodGet, "/", nil)); resp.StatusCode != 200 || !resp.Close {
+			t.Errorf("%s, close %t", resp.Status, resp.Close)
+		}
+	}
+	serves()
+	close(gone)
+	serves() // the delay
+	if err := p.awaitEnd(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHurryWaitsForNoWithdrawal(t *testing.T) {
+	asked := make(chan struct{})
+	p := newProxy(t, func(c *activator.Config, _ *scaling.Service) {
+		c.ShutdownDelay = time.Minute
+		c.Withdrawn = func(ctx context.Context) { close(asked); <-ctx.Done() }
+	})
+	eventually(t, "it to be ready", p.server.Ready)
+	p.stop()
+	<-asked
+	began := time.Now()
+	p.server.Hurry()
+	if err := p.awaitEnd(); err != nil || time.Since(began) > 2*time.Second {
+		t.Errorf("%v after %v", err, time.Since(began))
 	}
 }

@@ -145,7 +145,7 @@ func problemOf(r hold.Refusal) problem {
 		p.name, p.title, p.counted = "wake-failed", "Service cannot start", metrics.RefusedFailed
 		p.detail = "The service was woken and could not start."
 		if r.Failure != nil {
-			p.reason, p.message = string(r.Failure.Reason), r.Failure.Message
+			p.detail, p.reason, p.message = explain(r.Failure.Reason), string(r.Failure.Reason), r.Failure.Message
 		}
 	case hold.CauseUnreachable:
 		p = problem{
@@ -159,6 +159,35 @@ func problemOf(r hold.Refusal) problem {
 		p = problemDraining(r.RetryAfter)
 	}
 	return p
+}
+
+// explain says in one sentence, always the same for a reason, why a service cannot start.
+func explain(reason scaling.Reason) string {
+	switch reason {
+	case scaling.ReasonImagePull:
+		return "The service's image cannot be pulled."
+	case scaling.ReasonConfig:
+		return "The service's configuration keeps it from starting."
+	case scaling.ReasonCrashLoop:
+		return "The service starts and ends again, over and over."
+	case scaling.ReasonQuota:
+		return "The service may not start: a quota is used up, or admission was refused."
+	case scaling.ReasonTargetMissing:
+		return "What would be scaled up for the service does not exist."
+	case scaling.ReasonNotScalable:
+		return "What would be scaled up for the service cannot be scaled."
+	case scaling.ReasonNoService:
+		return "The platform has no such service, or no such port of it."
+	case scaling.ReasonForbidden:
+		return "Scaling the service up is not permitted."
+	case scaling.ReasonInvalid:
+		return "The platform calls the service's definition invalid."
+	case scaling.ReasonNotFound:
+		return "The service's command does not exist."
+	case scaling.ReasonScaleFailed:
+		return "The service could not be scaled up."
+	}
+	return "The service was woken and could not start."
 }
 
 // waitedFor tells a client whose hold has timed out what was missing, as far as the phases of the wake show.
