@@ -166,7 +166,7 @@ func (c *core) run(ctx context.Context, reload, announce func(), parts ...part) 
 	for _, p := range append(parts, c.parts()...) {
 		group.Go(func() error {
 			defer stop()
-			if err := p.run(serving); err != nil {
+			if err := p.run(serving); err != nil && !errors.Is(err, serving.Err()) {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 			return nil

@@ -1,0 +1,205 @@
+// Package uninstall takes Dormouse out of a cluster so that nothing is left asleep, and nothing is left behind.
+package uninstall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dormouse-dev/dormouse/scaling/kube/cluster"
+	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
+)
+
+// look is how often it is asked whether the activators are gone.
+const look = 200 * time.Millisecond
+
+// Run stops the activators of a Deployment, so that they put nothing to sleep any more, and waits until they have
+// finished what they hold. Then, for each ElasticService of the cluster's namespaces: a target that sleeps is woken,
+// unless onDelete is Leave; the <name>-activator Service is deleted; the finalizer is removed. The ElasticServices stay.
+// What fails for one is tried for the others all the same. Running it again does no harm.
+func Run(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, deployment types.NamespacedName) error {
+	if err := stop(ctx, c, logger, deployment); err != nil {
+		return fmt.Errorf("stop the activators of Deployment %s: %w", deployment, err)
+	}
+	resources, err := list(ctx, c)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for i := range resources {
+		es := &resources[i]
+		key := client.ObjectKeyFromObject(es)
+		if err := release(ctx, c, logger, es); err != nil {
+			failed = append(failed, fmt.Errorf("release ElasticService %s: %w", key, err))
+			continue
+		}
+		logger.Info("released", zap.Stringer("elasticservice", key))
+	}
+	return errors.Join(failed...)
+}
+
+// stop scales the Deployment to zero and waits until its pods are gone.
+func stop(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, name types.NamespacedName) error {
+	deployments := c.Kube.AppsV1().Deployments(name.Namespace)
+	deployment, err := deployments.Get(ctx, name.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	selector := metav1.FormatLabelSelector(deployment.Spec.Selector)
+	zero := []byte(`{"spec":{"replicas":0}}`)
+	if _, err := deployments.Patch(ctx, name.Name, types.MergePatchType, zero, metav1.PatchOptions{}, "scale"); err != nil {
+		return err
+	}
+	logger.Info("stopping the activators", zap.Stringer("deployment", name))
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		pods, err := c.Kube.CoreV1().Pods(name.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err == nil && len(pods.Items) == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if err == nil {
+				err = fmt.Errorf("%d pods are still finishing what they hold", len(pods.Items))
+			}
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+func list(ctx context.Context, c *cluster.Cluster) (resources []v1alpha1.ElasticService, err error) {
+	namespaces := c.Namespaces
+	if len(namespaces) == 0 {
+		namespaces = []string{metav1.NamespaceAll}
+	}
+	for _, namespace := range namespaces {
+		var found v1alpha1.ElasticServiceList
+		switch err := c.Client.List(ctx, &found, client.InNamespace(namespace)); {
+		case meta.IsNoMatchError(err), apierrors.IsNotFound(err): // without the definition there are none
+		case err != nil:
+			return nil, fmt.Errorf("list ElasticServices: %w", err)
+		}
+		resources = append(resources, found.Items...)
+	}
+	return resources, nil
+}
+
+// release ends all that the activators have done for one resource.
+func release(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1alpha1.ElasticService) error {
+	if es.Spec.OnDelete != v1alpha1.DeleteLeave {
+		if err := wake(ctx, c, logger, es); err != nil {
+			return err
+		}
+	}
+	if err := removeMirror(ctx, c, es); err != nil {
+		return err
+	}
+	if !slices.Contains(es.Finalizers, v1alpha1.Finalizer) {
+		return nil
+	}
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		before := &v1alpha1.ElasticService{}
+		if err := c.Client.Get(ctx, client.ObjectKeyFromObject(es), before); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		after := before.DeepCopy()
+		after.Finalizers = slices.DeleteFunc(after.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })
+		patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+		return client.IgnoreNotFound(c.Client.Patch(ctx, after, patch))
+	})
+}
+
+// wake raises a target that stands at its minimum to what it had before. One that is not there cannot be left asleep.
+func wake(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1alpha1.ElasticService) error {
+	ref := es.Spec.ScaleTargetRef
+	target := &unstructured.Unstructured{}
+	target.SetGroupVersionKind(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
+	target.SetNamespace(es.Namespace)
+	target.SetName(ref.Name)
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		scale := &autoscalingv1.Scale{}
+		if err := c.Client.SubResource("scale").Get(ctx, target, scale); err != nil {
+			return err
+		}
+		size := Size(es)
+		if scale.Spec.Replicas > es.Spec.Replicas.Min || scale.Spec.Replicas >= size {
+			return nil
+		}
+		scale.Spec.Replicas = size
+		return c.Client.SubResource("scale").Update(ctx, target, client.WithSubResourceBody(scale))
+	})
+	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+		logger.Info("there is no target to wake", zap.String("kind", ref.Kind), zap.String("namespace", es.Namespace), zap.String("name", ref.Name))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("wake %s %s: %w", ref.Kind, ref.Name, err)
+	}
+	return nil
+}
+
+// Size is how many replicas a resource's target gets when it is woken for good.
+func Size(es *v1alpha1.ElasticService) int32 {
+	r := es.Spec.Replicas
+	size := max(r.Wake, r.Min, 1)
+	if r.Wake == 0 {
+		size = max(size, es.Status.WakeReplicas)
+	}
+	if r.Max > 0 {
+		size = min(size, r.Max)
+	}
+	return size
+}
+
+// removeMirror deletes the Service that leads to the activators, and its slices, where they are ours.
+func removeMirror(ctx context.Context, c *cluster.Cluster, es *v1alpha1.ElasticService) error {
+	name := es.Name + "-activator"
+	service := &corev1.Service{}
+	err := c.Client.Get(ctx, client.ObjectKey{Namespace: es.Namespace, Name: name}, service)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read Service %s: %w", name, err)
+	}
+	if !metav1.IsControlledBy(service, es) {
+		return nil
+	}
+	var slicesOf discoveryv1.EndpointSliceList
+	if err := c.Client.List(ctx, &slicesOf, client.InNamespace(es.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: name}); err != nil {
+		return fmt.Errorf("list EndpointSlices of %s: %w", name, err)
+	}
+	for i := range slicesOf.Items {
+		slice := &slicesOf.Items[i]
+		if !metav1.IsControlledBy(slice, es) {
+			continue
+		}
+		if err := c.Client.Delete(ctx, slice); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete EndpointSlice %s: %w", slice.Name, err)
+		}
+	}
+	if err := c.Client.Delete(ctx, service, client.Preconditions{UID: &service.UID}); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete Service %s: %w", name, err)
+	}
+	return nil
+}
