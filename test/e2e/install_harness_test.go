@@ -18,8 +18,7 @@ const checkout = "../.."
 // withDormouse installs Dormouse, runs the tests, and takes it away where the cluster stays. An activator that restarted
 // or panicked meanwhile fails the run although every test may have passed.
 func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
-	if _, err := os.Stat(checkout + "/charts/dormouse/Chart.yaml"); err != nil { // until the chart is there
-		fmt.Fprintln(os.Stdout, "e2e: Dormouse is NOT installed:", err)
+	if os.Getenv("E2E_WITHOUT_DORMOUSE") == "1" { // until "activator serve" is there
 		return m.Run(), nil
 	}
 	scratch, err := os.MkdirTemp("", "dormouse-e2e-")

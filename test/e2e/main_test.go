@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	api "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 	"github.com/dormouse-dev/dormouse/test/cluster"
@@ -32,7 +32,7 @@ const (
 // environment is what all tests share. TestMain makes it and owns it; tests only read it.
 type environment struct {
 	client     *kubernetes.Clientset
-	api        client.WithWatch // the same, for all objects of which there are types: ElasticServices too
+	api        api.WithWatch // the same, for all objects of which there are types: ElasticServices too
 	rest       *rest.Config
 	kubeconfig string           // one file, or several
 	own        *cluster.Cluster // or nil: the cluster is one that we know nothing about
@@ -99,14 +99,14 @@ func run(m *testing.M) (code int, err error) {
 }
 
 // newAPI returns a client for all types that Kubernetes or Dormouse has.
-func newAPI(config *rest.Config) (client.WithWatch, error) {
+func newAPI(config *rest.Config) (api.WithWatch, error) {
 	types := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(types); err != nil {
 			return nil, err
 		}
 	}
-	return client.NewWithWatch(config, client.Options{Scheme: types})
+	return api.NewWithWatch(config, api.Options{Scheme: types})
 }
 
 // findImage returns the image that pods run: the one that a variable names, or the one that make image built, which is

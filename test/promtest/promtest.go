@@ -37,12 +37,17 @@ type Server struct {
 // server is ready to be queried, not when it has scraped.
 func Start(t testing.TB, target string, args ...string) *Server {
 	t.Helper()
+	return StartDiscovering(t, fmt.Sprintf("{job_name: dormouse, static_configs: [{targets: [%q]}]}", target), args...)
+}
+
+// StartDiscovering is Start with one element of Prometheus' scrape_configs, in YAML, for a target: where targets are
+// found, and what becomes of their labels.
+func StartDiscovering(t testing.TB, scrape string, args ...string) *Server {
+	t.Helper()
 	program := find(t, "prometheus")
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf(`global: {scrape_interval: 200ms}
-scrape_configs: [{job_name: dormouse, static_configs: [{targets: [%q]}]}]
-`, target)
+	text := "global: {scrape_interval: 200ms}\nscrape_configs: [" + scrape + "]\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
