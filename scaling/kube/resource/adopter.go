@@ -1,0 +1,175 @@
+package resource
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/kube"
+	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
+)
+
+// mostGap bounds how long a change waits because others came before it.
+const mostGap = time.Second
+
+// adopt hands on what has changed, until ctx ends. Half of the time at most goes into it: where a thousand resources come
+// one by one, many of them are handed on together.
+func (c *Controller) adopt(ctx context.Context, synced <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-synced:
+	}
+	c.markDirty() // there may be none at all
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.dirty:
+		}
+		began := time.Now()
+		c.adoptOnce(began)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(min(time.Since(began), mostGap)):
+		}
+	}
+}
+
+// adoptOnce compiles what has changed, and hands on all if anything has.
+func (c *Controller) adoptOnce(now time.Time) {
+	c.mu.Lock()
+	records := make([]*record, 0, len(c.records))
+	changed := !c.adopted.Load()
+	waiting := false
+	authorities := make(map[configMap]bool)
+	for key, r := range c.records {
+		if r.gone && !c.heldLocked(r) {
+			delete(c.records, key)
+			changed = true
+			continue
+		}
+		records = append(records, r)
+		if name := authorityOf(r.object); name != (configMap{}) {
+			authorities[name] = true
+		}
+		source := sourceOf(r.object)
+		var known bool
+		if source.authority, known = c.authorities.get(authorityOf(r.object)); !known {
+			waiting = true
+			continue
+		}
+		if !r.compiled || r.source != source {
+			changed = true
+			c.compileLocked(r, source)
+		}
+	}
+	slices.SortFunc(records, func(a, b *record) int {
+		return cmp.Or(a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time), compareKeys(a.key, b.key))
+	})
+	c.mu.Unlock()
+	c.authorities.keep(authorities)
+	if !changed {
+		return
+	}
+	c.handOn(records)
+	if !waiting && !c.adopted.Swap(true) {
+		c.logger.Info("all resources are read", zap.Int("count", len(records)), zap.Duration("took", time.Since(now)))
+	}
+}
+
+// handOn gives all definitions on, and notes what became of them.
+func (c *Controller) handOn(records []*record) {
+	c.mu.Lock()
+	definitions := make([]*kube.Definition, 0, len(records))
+	objects := make([]*v1alpha1.ElasticService, 0, len(records))
+	pins := make(map[scaling.Target]time.Time)
+	staying := make(map[scaling.Target]bool)
+	for _, r := range records {
+		if r.adopted == nil {
+			continue
+		}
+		definitions = append(definitions, r.adopted)
+		objects = append(objects, r.object)
+		target := r.adopted.Service.Target
+		if r.pin.until.After(pins[target]) {
+			pins[target] = r.pin.until
+		}
+		staying[target] = staying[target] || !r.source.deleting && !r.gone
+	}
+	for _, r := range records {
+		if r.adopted != nil {
+			target := r.adopted.Service.Target
+			r.pinnedTo, r.targetLeft = pins[target], staying[target]
+		}
+	}
+	c.mu.Unlock()
+
+	conflicts := make(map[scaling.Key][]Conflict)
+	for _, conflict := range c.options.Adopt(definitions, owners(objects)) {
+		conflicts[conflict.Service] = append(conflicts[conflict.Service], conflict)
+	}
+
+	c.mu.Lock()
+	for _, r := range records {
+		r.conflicts = conflicts[r.key]
+	}
+	c.mu.Unlock()
+	for _, r := range records {
+		c.touch(r.key)
+	}
+}
+
+// compileLocked makes r's definition anew. A mistake leaves the last one that was accepted in use, and a resource that is
+// being deleted is not put to sleep any more, lest nobody wake it.
+func (c *Controller) compileLocked(r *record, source source) {
+	if r.compiled && r.source.uid != source.uid { // another one of the same name
+		*r = record{key: r.key, object: r.object, pinned: r.pinned}
+	}
+	if !r.compiled || r.source.generation != source.generation || r.source.authority != source.authority {
+		before := r.definition
+		var mistakes field.ErrorList
+		if before, mistakes = compile(r.object, source.authority); len(mistakes) == 0 {
+			r.definition = before
+		}
+		r.mistakes = mistakes
+	}
+	r.compiled, r.source, r.pin = true, source, readPin(source.pin)
+	switch {
+	case !source.deleting:
+		r.adopted = r.definition
+	case slices.Contains(r.object.Finalizers, v1alpha1.Finalizer):
+		r.adopted = leaving(r)
+	}
+}
+
+// leaving is what is in use of a resource that is being deleted.
+func leaving(r *record) *kube.Definition {
+	d := r.definition
+	if d == nil {
+		// It was accepted by an earlier process, or never. Either way its target can be named.
+		d, _ = compile(r.object, r.source.authority)
+		d.Service.Routes = nil
+	}
+	if r.object.Spec.OnDelete == v1alpha1.DeleteLeave {
+		return d
+	}
+	awake := *d
+	awake.Service.Idle.After = 0
+	return &awake
+}
+
+// heldLocked reports whether anybody waits for a service whose resource is gone.
+func (c *Controller) heldLocked(r *record) bool {
+	if r.adopted == nil {
+		return false
+	}
+	status, known := c.options.Scaler.Status(r.key)
+	return known && status.Activity.Held > 0
+}

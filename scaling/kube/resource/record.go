@@ -1,0 +1,153 @@
+package resource
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	toolscache "k8s.io/client-go/tools/cache"
+
+	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/kube"
+	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
+)
+
+// record is what is known of one resource.
+type record struct {
+	key scaling.Key
+
+	// object is the newest that we know, be it from the cache or the answer to a write of ours; it is immutable.
+	object *v1alpha1.ElasticService
+	gone   bool // it does not exist any more
+
+	// What the adopter has made of it.
+	source     source           // of what follows
+	compiled   bool             // anything follows
+	definition *kube.Definition // the last that was accepted, or nil; immutable
+	adopted    *kube.Definition // that which was handed on: definition, or what is left of it at the end; immutable
+	mistakes   field.ErrorList  // of source's spec; immutable
+	pin        pin              // as its annotation says
+	conflicts  []Conflict       // immutable
+	pinnedTo   time.Time        // until when the services of its target want it awake, together; zero: they do not
+	targetLeft bool             // a resource that is not being deleted has the same target
+
+	// What the worker has done; one works at a time.
+	pinned     time.Time // what the ScaleHandler was told last
+	deletingAt time.Time // when it was first seen that it is being deleted
+	woken      bool      // its target was woken for that, or need not be
+	wrote      time.Time // the last write of the status
+	told       map[string]told
+}
+
+// source is what a definition was made of. Nothing else of a resource matters to it: not its status, which changes with
+// our own writes, but for the port.
+type source struct {
+	uid        types.UID
+	generation int64
+	pin        string
+	deleting   bool
+	port       int32
+	authority  authority
+}
+
+// pin is an annotation that was read.
+type pin struct {
+	until   time.Time // zero: none
+	mistake string    // empty: none
+}
+
+// told is an Event that was written.
+type told struct {
+	note string
+	at   time.Time
+}
+
+// see takes a resource from the informer, or from the answer to a write.
+func (c *Controller) see(o any) {
+	es, ok := o.(*v1alpha1.ElasticService)
+	if !ok {
+		return
+	}
+	if es.ManagedFields != nil { // of an answer to a write, which nobody else has; the cache has none
+		es.ManagedFields = nil
+	}
+	key := scaling.Key{Namespace: es.Namespace, Name: es.Name}
+	c.mu.Lock()
+	r := c.records[key]
+	switch {
+	case r == nil:
+		r = &record{key: key, object: es}
+		c.records[key] = r
+	case older(es, r.object):
+		c.mu.Unlock()
+		return
+	default:
+		r.object, r.gone = es, false
+	}
+	dirty := !r.compiled || !r.source.describes(es)
+	c.mu.Unlock()
+	if dirty {
+		c.markDirty()
+	} else {
+		c.touch(key)
+	}
+}
+
+// miss takes the end of a resource.
+func (c *Controller) miss(o any) {
+	if unknown, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
+		o = unknown.Obj
+	}
+	es, ok := o.(*v1alpha1.ElasticService)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	if r := c.records[scaling.Key{Namespace: es.Namespace, Name: es.Name}]; r != nil && r.object.UID == es.UID {
+		r.gone = true
+		if !older(es, r.object) {
+			r.object = es // so that an answer to a write, should it come later, is older
+		}
+	}
+	c.mu.Unlock()
+	c.markDirty()
+}
+
+// describes reports whether nothing of es but its authority can have changed what was compiled.
+func (s *source) describes(es *v1alpha1.ElasticService) bool {
+	of := sourceOf(es)
+	of.authority = s.authority
+	return of == *s
+}
+
+func sourceOf(es *v1alpha1.ElasticService) source {
+	return source{
+		uid: es.UID, generation: es.Generation, pin: es.Annotations[v1alpha1.AnnotationPinnedUntil],
+		deleting: es.DeletionTimestamp != nil, port: es.Status.ActivatorPort,
+	}
+}
+
+func readPin(annotation string) pin {
+	if annotation == "" {
+		return pin{}
+	}
+	until, err := time.Parse(time.RFC3339, annotation)
+	if err != nil {
+		return pin{mistake: fmt.Sprintf("annotation %s is ignored: %q is not a time such as 2030-01-31T18:00:00Z",
+			v1alpha1.AnnotationPinnedUntil, annotation)}
+	}
+	return pin{until: until}
+}
+
+// older reports whether a is known to be from before b.
+func older(a, b *v1alpha1.ElasticService) bool {
+	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
+	return err == nil && order < 0
+}
+
+func compareKeys(a, b scaling.Key) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}

@@ -1,0 +1,262 @@
+package resource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
+)
+
+const (
+	// statusEvery is how much time is between two writes of one resource's status at least.
+	statusEvery = time.Second
+	// leavingEvery is how often a resource that is being deleted is looked at while requests wait.
+	leavingEvery = 200 * time.Millisecond
+	// leavingMost bounds how long that may be where requests may wait for as long as they like.
+	leavingMost = 10 * time.Minute
+)
+
+// touch has a worker look at a resource. It does not wait.
+func (c *Controller) touch(key scaling.Key) {
+	if q := c.queue.Load(); q != nil {
+		(*q).Add(key)
+	}
+}
+
+// work brings resources into line until the queue is shut down.
+func (c *Controller) work(ctx context.Context, q queue) {
+	for {
+		key, down := q.Get()
+		if down {
+			return
+		}
+		again, err := c.attend(ctx, key)
+		switch {
+		case ctx.Err() != nil:
+		case apierrors.IsNotFound(err):
+			c.lose(key)
+		case err != nil:
+			if !apierrors.IsConflict(err) { // the cache has not seen yet what is there
+				c.logger.Warn("a resource could not be brought into line, trying again", zap.Stringer("service", key), zap.Error(err))
+			}
+			q.AddRateLimited(key)
+		default:
+			q.Forget(key)
+			if again > 0 {
+				q.AddAfter(key, again)
+			}
+		}
+		q.Done(key)
+	}
+}
+
+// attend brings one resource into line, and returns when to look at it again; zero: when something changes.
+func (c *Controller) attend(ctx context.Context, key scaling.Key) (again time.Duration, err error) {
+	r, known := c.look(key)
+	if !known || !r.compiled || r.gone {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if err := c.applyPin(ctx, r); err != nil {
+		return 0, err
+	}
+	if !c.options.Writes() {
+		return 0, nil
+	}
+	if r.object.DeletionTimestamp != nil {
+		left, again, err := c.leave(ctx, r)
+		if left || err != nil {
+			return again, err
+		}
+		later, err := c.writeStatus(ctx, r)
+		return sooner(again, later), err
+	}
+	if r.definition != nil && !slices.Contains(r.object.Finalizers, v1alpha1.Finalizer) {
+		if r.object, err = c.patch(ctx, r.object, func(es *v1alpha1.ElasticService) {
+			es.Finalizers = append(es.Finalizers, v1alpha1.Finalizer)
+		}); err != nil {
+			return 0, fmt.Errorf("add the finalizer: %w", err)
+		}
+	}
+	return c.writeStatus(ctx, r)
+}
+
+// look returns a copy of a record, which the worker may read without a lock.
+func (c *Controller) look(key scaling.Key) (record, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.records[key]
+	if r == nil {
+		return record{}, false
+	}
+	return *r, true
+}
+
+// note changes a record, if it is still that of the same resource.
+func (c *Controller) note(of record, change func(*record)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.records[of.key]; r != nil && r.object.UID == of.object.UID {
+		change(r)
+	}
+}
+
+// lose notes that a resource is not there any more, should the informer have told so before an answer to a write came.
+func (c *Controller) lose(key scaling.Key) {
+	c.mu.Lock()
+	if r := c.records[key]; r != nil {
+		r.gone = true
+	}
+	c.mu.Unlock()
+	c.markDirty()
+}
+
+// applyPin tells the ScaleHandler until when the target is wanted awake.
+func (c *Controller) applyPin(ctx context.Context, r record) error {
+	now := time.Now()
+	if r.adopted == nil || r.pinnedTo.Equal(r.pinned) || !r.pinnedTo.After(now) && !r.pinned.After(now) {
+		return nil
+	}
+	if err := c.options.Scaler.Pin(ctx, r.key, r.pinnedTo); err != nil {
+		if errors.Is(err, scaling.ErrUnknownService) {
+			return nil // it has just been removed
+		}
+		return fmt.Errorf("pin: %w", err)
+	}
+	c.note(r, func(now *record) { now.pinned = r.pinnedTo })
+	return nil
+}
+
+// leave ends what we have to do with a resource that is being deleted: its target is woken, who waits for it is served,
+// and the finalizer is removed. left says that it has been, or was not there.
+func (c *Controller) leave(ctx context.Context, r record) (left bool, again time.Duration, err error) {
+	if !slices.Contains(r.object.Finalizers, v1alpha1.Finalizer) {
+		return true, 0, nil
+	}
+	if !r.source.deleting {
+		return false, leavingEvery, nil // the adopter is about to find out
+	}
+	now := time.Now()
+	if r.deletingAt.IsZero() {
+		r.deletingAt = now
+		c.note(r, func(r *record) { r.deletingAt = now })
+	}
+	if err := c.wakeLeaving(ctx, r); err != nil {
+		return false, 0, err
+	}
+	if c.awaited(r, now) {
+		return false, leavingEvery, nil
+	}
+	_, err = c.patch(ctx, r.object, func(es *v1alpha1.ElasticService) {
+		es.Finalizers = slices.DeleteFunc(es.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })
+	})
+	if err != nil {
+		return false, 0, fmt.Errorf("remove the finalizer: %w", err)
+	}
+	c.logger.Info("a deleted resource is let go", zap.Stringer("service", r.key))
+	return true, 0, nil
+}
+
+// wakeLeaving wakes the target of a resource that is being deleted, unless it shall be left as it is, or another resource
+// takes care of it. It returns nil, too, where the target can never be woken: nothing is gained by keeping the resource.
+func (c *Controller) wakeLeaving(ctx context.Context, r record) error {
+	if r.woken || r.targetLeft || r.object.Spec.OnDelete == v1alpha1.DeleteLeave {
+		return nil
+	}
+	_, err := c.options.Scaler.ScaleUp(ctx, r.key)
+	if failure, final := errors.AsType[*scaling.Failure](err); final {
+		c.logger.Warn("the target of a deleted resource cannot be woken", zap.Stringer("service", r.key),
+			zap.String("reason", string(failure.Reason)), zap.String("message", failure.Message))
+	} else if err != nil {
+		return fmt.Errorf("wake the target of a deleted resource: %w", err)
+	}
+	c.note(r, func(r *record) { r.woken = true })
+	return nil
+}
+
+// awaited reports whether requests wait that may have come before the resource was deleted.
+func (c *Controller) awaited(r record, now time.Time) bool {
+	most := leavingMost
+	if r.adopted != nil && r.adopted.Service.Hold.Timeout > 0 {
+		most = r.adopted.Service.Hold.Timeout
+	}
+	status, known := c.options.Scaler.Status(r.key)
+	return known && status.Activity.Held > 0 && now.Before(r.deletingAt.Add(most))
+}
+
+// writeStatus writes the status if it is not what it should be, and tells of the difference.
+func (c *Controller) writeStatus(ctx context.Context, r record) (again time.Duration, err error) {
+	now := time.Now()
+	f := c.facts(r, now)
+	status := f.status()
+	if apiequality.Semantic.DeepEqual(status, r.object.Status) {
+		return 0, nil
+	}
+	if wait := r.wrote.Add(statusEvery).Sub(now); wait > 0 {
+		return wait, nil
+	}
+	es := r.object.DeepCopy()
+	es.Status = status
+	patch := client.MergeFromWithOptions(r.object, client.MergeFromWithOptimisticLock{})
+	if err := c.options.Cluster.Client.Status().Patch(ctx, es, patch); err != nil {
+		return 0, fmt.Errorf("write the status: %w", err)
+	}
+	c.see(es)
+	events := changes(&r.object.Status, &status)
+	c.note(r, func(r *record) {
+		r.wrote = now
+		events = r.news(now, events)
+	})
+	c.tell(ctx, es, now, events)
+	return 0, nil
+}
+
+// facts gathers what a status is made of.
+func (c *Controller) facts(r record, now time.Time) facts {
+	f := facts{
+		now: now, before: &r.object.Status, generation: r.source.generation,
+		mistakes: r.mistakes, accepted: r.definition != nil, pinMistake: r.pin.mistake,
+		conflicts: r.conflicts, suspended: c.options.SleepSuspended(),
+	}
+	if r.adopted != nil {
+		f.state, f.known = c.options.Scaler.Status(r.key)
+		f.service, f.target = c.options.Backend.Problem(r.key)
+	}
+	c.mu.Lock()
+	f.reports = slices.SortedFunc(maps.Values(c.reports[r.key]), compareConditions)
+	c.mu.Unlock()
+	return f
+}
+
+// patch changes metadata, and returns what has become of the resource.
+func (c *Controller) patch(
+	ctx context.Context, object *v1alpha1.ElasticService, change func(*v1alpha1.ElasticService),
+) (*v1alpha1.ElasticService, error) {
+	es := object.DeepCopy()
+	change(es)
+	patch := client.MergeFromWithOptions(object, client.MergeFromWithOptimisticLock{})
+	if err := c.options.Cluster.Client.Patch(ctx, es, patch); err != nil {
+		return object, err
+	}
+	c.see(es)
+	return es, nil
+}
+
+// sooner returns the shorter wait; zero is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
