@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -77,9 +78,11 @@ func Connect(options Options) (*Cluster, error) {
 }
 
 func (c *Cluster) connect(httpClient *http.Client) (err error) {
-	if c.Mapper, err = apiutil.NewDynamicRESTMapper(c.Config, httpClient); err != nil {
+	discovered, err := apiutil.NewDynamicRESTMapper(c.Config, httpClient)
+	if err != nil {
 		return err
 	}
+	c.Mapper = meta.FirstHitRESTMapper{MultiRESTMapper: meta.MultiRESTMapper{known(), discovered}}
 	if c.Client, err = client.NewWithWatch(c.Config, client.Options{HTTPClient: httpClient, Scheme: c.Scheme, Mapper: c.Mapper}); err != nil {
 		return err
 	}
@@ -88,6 +91,21 @@ func (c *Cluster) connect(httpClient *http.Client) (err error) {
 	}
 	c.Dynamic, err = dynamic.NewForConfigAndClient(c.Config, httpClient)
 	return err
+}
+
+// known maps the kinds that the cache has, so that it can be made before the API server answers, and before it knows
+// ElasticServices.
+func known() *meta.DefaultRESTMapper {
+	mapper := meta.NewDefaultRESTMapper(nil)
+	for _, kind := range []schema.GroupVersionKind{
+		v1alpha1.GroupVersion().WithKind("ElasticService"),
+		corev1.SchemeGroupVersion.WithKind("Service"),
+		corev1.SchemeGroupVersion.WithKind("Pod"),
+		discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
+	} {
+		mapper.Add(kind, meta.RESTScopeNamespace)
+	}
+	return mapper
 }
 
 func (c *Cluster) newCache(httpClient *http.Client, options Options) (cache.Cache, error) {

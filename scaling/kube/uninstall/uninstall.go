@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -132,22 +131,27 @@ func release(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1
 // wake raises a target that stands at its minimum to what it had before. One that is not there cannot be left asleep.
 func wake(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1alpha1.ElasticService) error {
 	ref := es.Spec.ScaleTargetRef
-	target := &unstructured.Unstructured{}
-	target.SetGroupVersionKind(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
-	target.SetNamespace(es.Namespace)
-	target.SetName(ref.Name)
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		scale := &autoscalingv1.Scale{}
-		if err := c.Client.SubResource("scale").Get(ctx, target, scale); err != nil {
+	gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
+	mapping, err := c.Mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if err == nil {
+		targets := c.Dynamic.Resource(mapping.Resource).Namespace(es.Namespace)
+		err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+			scale, err := targets.Get(ctx, ref.Name, metav1.GetOptions{}, "scale")
+			if err != nil {
+				return err
+			}
+			size := int64(size(es))
+			replicas, _, err := unstructured.NestedInt64(scale.Object, "spec", "replicas") // absent where it is 0
+			if err != nil || replicas > int64(es.Spec.Replicas.Min) || replicas >= size {
+				return err
+			}
+			if err := unstructured.SetNestedField(scale.Object, size, "spec", "replicas"); err != nil {
+				return err
+			}
+			_, err = targets.Update(ctx, scale, metav1.UpdateOptions{}, "scale")
 			return err
-		}
-		size := Size(es)
-		if scale.Spec.Replicas > es.Spec.Replicas.Min || scale.Spec.Replicas >= size {
-			return nil
-		}
-		scale.Spec.Replicas = size
-		return c.Client.SubResource("scale").Update(ctx, target, client.WithSubResourceBody(scale))
-	})
+		})
+	}
 	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
 		logger.Info("there is no target to wake", zap.String("kind", ref.Kind), zap.String("namespace", es.Namespace), zap.String("name", ref.Name))
 		return nil
@@ -158,8 +162,8 @@ func wake(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1alp
 	return nil
 }
 
-// Size is how many replicas a resource's target gets when it is woken for good.
-func Size(es *v1alpha1.ElasticService) int32 {
+// size is how many replicas a resource's target gets when it is woken for good.
+func size(es *v1alpha1.ElasticService) int32 {
 	r := es.Spec.Replicas
 	size := max(r.Wake, r.Min, 1)
 	if r.Wake == 0 {
