@@ -142,12 +142,11 @@ func (ps *ports) beginLocked(p *port) {
 
 // keep has a port open until ctx ends. Where that fails it tries again: the port may be another program's for a while.
 func (ps *ports) keep(ctx context.Context, p *port, accept func(*listener) error) {
-	logger := ps.logger.With(zap.Int32("port", p.number), zap.Stringer("service", p.service))
 	for failed := false; ; {
 		l, err := ps.bind(ctx, p)
 		if err == nil {
 			if failed {
-				logger.Info("port of a service opened")
+				ps.logger.Info("port of a service open", zap.Int32("port", p.number), zap.Stringer("service", p.service))
 			}
 			failed = false
 			err = ps.serve(ctx, p, l, accept)
@@ -157,7 +156,8 @@ func (ps *ports) keep(ctx context.Context, p *port, accept func(*listener) error
 		}
 		if !failed {
 			failed = true
-			logger.Error("port of a service not open, trying again", zap.Duration("every", rebind), zap.Error(err))
+			ps.logger.Error("port of a service not open, trying again", zap.Int32("port", p.number),
+				zap.Stringer("service", p.service), zap.Duration("every", rebind), zap.Error(err))
 		}
 		select {
 		case <-time.After(rebind):
