@@ -1,0 +1,204 @@
+package chart
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// rights are verbs by "resource.group", or "resource.group/name" for one object.
+type rights map[string]string
+
+// needed is what an activator does in a namespace that it looks at.
+func needed() rights {
+	return rights{
+		"elasticservices.dormouse.dev":            "get list patch watch",
+		"elasticservices/status.dormouse.dev":     "patch",
+		"elasticservices/finalizers.dormouse.dev": "update",
+		"services.":                       "create delete get list patch update watch",
+		"endpointslices.discovery.k8s.io": "create delete get list patch update watch",
+		"pods.":                           "get list watch",
+		"configmaps.":                     "get",
+		"events.":                         "list watch",
+		"events.events.k8s.io":            "create patch",
+		"deployments.apps":                "get list watch",
+		"statefulsets.apps":               "get list watch",
+		"replicasets.apps":                "get list watch",
+		"deployments/scale.apps":          "get patch update",
+		"statefulsets/scale.apps":         "get patch update",
+		"replicasets/scale.apps":          "get patch update",
+	}
+}
+
+func TestAnActivatorMayDoWhatItDoesAndNothingElse(t *testing.T) {
+	t.Parallel()
+	c, config, client := plane(t, space, "web", "blog")
+	targets := []string{"--set", "extraScaleTargets[0].apiGroups[0]=argoproj.io", "--set", "extraScaleTargets[0].resources[0]=rollouts"}
+	must(t, c.Kubeconfig(), append([]string{"install", "dormouse", chart(t), "--namespace", space}, targets...)...)
+	must(t, c.Kubeconfig(), "install", "sleepy", chart(t), "--namespace", space, "--set", "namespaces={web},crds.install=false")
+
+	more := needed()
+	more["rollouts.argoproj.io"], more["rollouts/scale.argoproj.io"] = "get list watch", "get patch update"
+	for _, x := range []struct {
+		account, namespace string
+		want               rights
+	}{
+		{"dormouse", space, more},
+		{"dormouse", "web", more},
+		{"dormouse", "kube-system", more},
+		{"sleepy-dormouse", space, rights{"pods.": "get list watch"}},
+		{"sleepy-dormouse", "web", needed()},
+		{"sleepy-dormouse", "blog", rights{}},
+	} {
+		want := allowed(t, config, "nobody", x.namespace)
+		maps.Copy(want, x.want)
+		eventually(t, config, x.account, x.namespace, want)
+	}
+
+	t.Run("who uninstalls may stop the one Deployment", func(t *testing.T) {
+		uninstall := render(t, "--show-only", "templates/uninstall.yaml", "--set", "fullnameOverride=sleepy-dormouse")
+		kubectl(t, c, uninstall, "create", "--filename", "-")
+		want := allowed(t, config, "nobody", space)
+		maps.Copy(want, rights{
+			"pods.":                            "get list watch", // As an activator of this namespace.
+			"deployments.apps/sleepy-dormouse": "get", "deployments/scale.apps/sleepy-dormouse": "get patch update",
+		})
+		eventually(t, config, "sleepy-dormouse", space, want)
+	})
+	t.Run("people may do with ElasticServices what their roles say", func(t *testing.T) {
+		for name, may := range map[string]string{"view": "get list watch", "edit": "get list watch create update patch delete deletecollection", "admin": "get list watch create update patch delete deletecollection"} {
+			kubectl(t, c, "", "create", "rolebinding", name, "--clusterrole="+name, "--user="+name, "--namespace=web")
+			for _, verb := range strings.Fields("get list watch create update patch delete deletecollection") {
+				review(t, client, name, verb, "web", slices.Contains(strings.Fields(may), verb))
+			}
+			review(t, client, name, "get", "blog", false)
+		}
+	})
+}
+
+func TestWithNamespacesThereIsNothingForTheWholeCluster(t *testing.T) {
+	t.Parallel()
+	for _, object := range parse(t, render(t, "--set", "namespaces={web,blog},crds.install=false")) {
+		if object.GetNamespace() == "" {
+			t.Errorf("%s %s belongs to no namespace", object.GetKind(), object.GetName())
+		}
+		for _, rule := range rules(object.Object) {
+			if slices.Contains(rule, "*") {
+				t.Errorf("%s %s has a rule for anything: %q", object.GetKind(), object.GetName(), rule)
+			}
+		}
+	}
+}
+
+// rules are the words of each rule of a role.
+func rules(object map[string]any) (all [][]string) {
+	list, _ := object["rules"].([]any)
+	for _, rule := range list {
+		var words []string
+		for _, part := range rule.(map[string]any) {
+			for _, word := range part.([]any) {
+				words = append(words, word.(string))
+			}
+		}
+		all = append(all, words)
+	}
+	return all
+}
+
+// allowed asks the API server for all that a ServiceAccount of the release's namespace may do in a namespace.
+func allowed(t *testing.T, config *rest.Config, account, namespace string) rights {
+	t.Helper()
+	as := rest.CopyConfig(config)
+	as.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:" + space + ":" + account,
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + space, "system:authenticated"},
+	}
+	client, err := kubernetes.NewForConfig(as)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verbs := map[string]map[string]bool{}
+	answer, err := client.AuthorizationV1().SelfSubjectRulesReviews().Create(t.Context(),
+		&authorizationv1.SelfSubjectRulesReview{Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer.Status.Incomplete {
+		t.Fatalf("the API server cannot tell all: %s", answer.Status.EvaluationError)
+	}
+	for _, rule := range answer.Status.ResourceRules {
+		names := rule.ResourceNames
+		if len(names) == 0 {
+			names = []string{""}
+		}
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				for _, name := range names {
+					key := resource + "." + group
+					if name != "" {
+						key += "/" + name
+					}
+					if verbs[key] == nil {
+						verbs[key] = map[string]bool{}
+					}
+					for _, verb := range rule.Verbs {
+						verbs[key][verb] = true
+					}
+				}
+			}
+		}
+	}
+	all := rights{}
+	for resource, set := range verbs {
+		all[resource] = strings.Join(slices.Sorted(maps.Keys(set)), " ")
+	}
+	return all
+}
+
+// eventually fails the test unless an account comes to have just these rights. The API server learns of roles by a watch.
+func eventually(t *testing.T, config *rest.Config, account, namespace string, want rights) {
+	t.Helper()
+	var got rights
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
+		got = allowed(t, config, account, namespace)
+		return maps.Equal(got, want), nil
+	})
+	if err == nil {
+		return
+	}
+	all := maps.Clone(got)
+	maps.Copy(all, want)
+	for _, resource := range slices.Sorted(maps.Keys(all)) {
+		if got[resource] != want[resource] {
+			t.Errorf("%s in %s: %s: may %q, want %q", account, namespace, resource, got[resource], want[resource])
+		}
+	}
+}
+
+// review fails the test unless a user may, or may not, do something with ElasticServices. What is aggregated into roles
+// is so by a controller, a moment after they were made.
+func review(t *testing.T, client *kubernetes.Clientset, user, verb, namespace string, want bool) {
+	t.Helper()
+	question := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User:               user,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Group: "dormouse.dev", Resource: "elasticservices", Verb: verb, Namespace: namespace},
+	}}
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+		var answer *authorizationv1.SubjectAccessReview
+		answer, last = client.AuthorizationV1().SubjectAccessReviews().Create(ctx, question, metav1.CreateOptions{})
+		return last == nil && answer.Status.Allowed == want, nil
+	})
+	if err != nil {
+		t.Errorf("%s may %s elasticservices in %s: want %t (%v, %v)", user, verb, namespace, want, err, last)
+	}
+}
