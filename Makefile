@@ -15,11 +15,11 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkno
 # How long each fuzz target runs.
 export FUZZTIME ?= 10s
 
-.PHONY: help build image cluster demo test e2e lint fmt generate bench fuzz ci clean cc
+.PHONY: help build image cluster demo test e2e lint fmt generate bench bench-cold fuzz ci clean cc
 
 help: ## Show this list
 	@echo "make TARGET"
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/activator, with the version that git describes
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/activator ./cmd/activator
@@ -56,6 +56,9 @@ generate: ## Make generated files anew
 bench: ## Measure beside nginx, HAProxy and ReverseProxy (BENCH_QUICK=1: a smoke test)
 	@hack/setup bench
 	@go run ./bench
+
+bench-cold: image ## Measure cold starts on a real cluster, as root (BENCH_QUICK=1: a smoke test)
+	@hack/bench-cold
 
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@hack/fuzz

@@ -23,6 +23,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/dormouse-dev/dormouse/bench/figures"
 )
 
 // settings is how much is measured.
@@ -95,7 +97,7 @@ func run(ctx context.Context, s settings) (err error) {
 		return fmt.Errorf("cold: %w", err)
 	}
 	if s.write {
-		if err := os.WriteFile("docs/benchmarks.md", []byte(report.String()), 0o644); err != nil { //nolint:gosec // a document
+		if err := figures.WriteLaptop("docs/benchmarks.md", report.String()); err != nil {
 			return fmt.Errorf("write the report: %w", err)
 		}
 		fmt.Println("\nWritten to docs/benchmarks.md.")

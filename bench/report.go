@@ -1,15 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dormouse-dev/dormouse/bench/figures"
 )
 
 func heading(out io.Writer, s settings) {
@@ -18,7 +18,7 @@ func heading(out io.Writer, s settings) {
 As measured by `+"`make bench`"+` on %s: %s, %d cores, %s, %s, %s, %s.
 Every figure is a median, with the smallest and the largest in brackets. Everything runs on the same cores, the load generator
 too.
-`, time.Now().UTC().Format("2006-01-02"), cpuModel(), runtime.NumCPU(), kernel(), runtime.Version(),
+`, time.Now().UTC().Format("2006-01-02"), figures.CPU(), runtime.NumCPU(), figures.Kernel(), runtime.Version(),
 		firstLine("nginx", "-v"), firstLine("haproxy", "-v"))
 	_ = s
 }
@@ -111,28 +111,6 @@ func spread(v []float64, format string) string {
 }
 
 func sortDurations(d []time.Duration) { slices.Sort(d) }
-
-func cpuModel() string {
-	f, err := os.Open("/proc/cpuinfo")
-	if err != nil {
-		return "an unknown processor"
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if name, model, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(model)
-		}
-	}
-	return "an unknown processor"
-}
-
-func kernel() string {
-	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return "an unknown kernel"
-	}
-	return "Linux " + strings.TrimSpace(string(release))
-}
 
 // firstLine is the first line that a program prints about itself.
 func firstLine(command ...string) string {
