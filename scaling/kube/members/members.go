@@ -96,6 +96,9 @@ func (m *Members) Run(ctx context.Context) error {
 	}
 }
 
+// Namespace returns where the activators' pods are, or "".
+func (m *Members) Namespace() string { return m.namespace }
+
 // Synced tells whether the pods were read. It stays false where there is no namespace to read them in.
 func (m *Members) Synced() bool { return m.all.Load() != nil }
 

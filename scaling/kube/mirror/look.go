@@ -1,0 +1,291 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
+)
+
+// writeTimeout bounds what is written of one resource at a time, so that an API server that hangs keeps no worker for
+// good.
+const writeTimeout = 15 * time.Second
+
+// errLater is an error that the next look, or the one after, is expected not to meet: what was looked at had changed, or
+// there is nothing to do but to wait.
+var errLater = errors.New("to be looked at again")
+
+// attempt looks at a resource, and sees to it that it is looked at again if that failed.
+func (m *Mirror) attempt(ctx context.Context, key scaling.Key) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	err := m.look(ctx, key)
+	if err == nil {
+		m.queue.Forget(key)
+		return
+	}
+	if !errors.Is(err, errLater) && !errors.Is(err, context.Canceled) {
+		m.logger.Warn("mirror not written", zap.Stringer("service", key), zap.Error(err))
+		m.tell(key, v1alpha1.ConditionActivatorService, state{metav1.ConditionFalse, "NotWritten", err.Error()})
+	}
+	m.queue.AddRateLimited(key)
+}
+
+// look compares what there is of one resource with what there should be, and writes the difference. All it knows is from
+// the cache; what it writes is refused if the cache was behind.
+func (m *Mirror) look(ctx context.Context, key scaling.Key) error {
+	es := &v1alpha1.ElasticService{}
+	if err := m.options.Cluster.Cache.Get(ctx, objectKey(key, ""), es); err != nil {
+		if apierrors.IsNotFound(err) {
+			m.part(key)
+			return nil
+		}
+		return fmt.Errorf("read ElasticService %s: %w", key, err)
+	}
+	m.meet(key, es.UID)
+	m.mu.Lock()
+	port := m.ledger.port(key)
+	m.mu.Unlock()
+	p, err := m.plan(ctx, es, port)
+	if err != nil {
+		return err
+	}
+	if err := m.carryOut(ctx, key, p.changes); err != nil {
+		return err
+	}
+	if port == 0 && es.DeletionTimestamp == nil && m.options.Writes() {
+		if err := m.givePort(ctx, es); err != nil {
+			return err
+		}
+	} else if p.service.status != "" {
+		m.tell(key, v1alpha1.ConditionActivatorService, p.service)
+	}
+	m.tell(key, v1alpha1.ConditionNameTaken, p.taken)
+	return nil
+}
+
+// plan is what is to be done for a resource, and what is to be said of it.
+type plan struct {
+	changes []func(ctx context.Context) error
+	service state // ActivatorService; the zero value: nothing new
+	taken   state // NameTaken
+}
+
+func (m *Mirror) plan(ctx context.Context, es *v1alpha1.ElasticService, at int32) (*plan, error) {
+	name := es.Name + suffix
+	have, err := m.service(ctx, es.Namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	old, err := m.slices(ctx, es)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{}
+	switch {
+	case have != nil && !metav1.IsControlledBy(have, es):
+		message := "a Service named " + name + " is there already, and is not this resource's; when it is deleted, Dormouse makes its own"
+		p.taken = state{metav1.ConditionTrue, "ServiceExists", message}
+		p.service = state{metav1.ConditionFalse, v1alpha1.ConditionNameTaken, message}
+		p.removeSlices(m, es, old) // or they would be endpoints of that Service
+		return p, nil
+	case at == 0:
+		p.service = state{metav1.ConditionFalse, "NoPort", "no port has been given to this resource yet"}
+		p.removeSlices(m, es, old) // what they name may be another's by now
+		return p, nil
+	}
+	port, err := m.planService(ctx, p, es, have, at)
+	if err != nil || port == nil {
+		return p, err
+	}
+	m.planSlices(p, es, have, old, port)
+	return p, nil
+}
+
+// planService returns the mirror's one port; nil: there is no mirror, and none is to be made. While the backend's Service
+// is not there, or its port is not, the mirror stays as it was: requests go on to be held.
+func (m *Mirror) planService(ctx context.Context, p *plan, es *v1alpha1.ElasticService, have *corev1.Service, at int32) (*corev1.ServicePort, error) {
+	backend, err := m.service(ctx, es.Namespace, es.Spec.Service.Name)
+	if err != nil {
+		return nil, err
+	}
+	var mirrored *corev1.ServicePort
+	if backend == nil {
+		p.service = state{metav1.ConditionFalse, "NoService", "there is no Service " + es.Spec.Service.Name + " to mirror"}
+	} else if mirrored, err = backendPort(backend, es.Spec.Service.Port); err != nil {
+		p.service = state{metav1.ConditionFalse, "NoServicePort", err.Error()}
+	}
+	switch {
+	case have == nil && (mirrored == nil || es.DeletionTimestamp != nil):
+		return nil, nil //nolint:nilnil // As its comment says.
+	case mirrored == nil && len(have.Spec.Ports) == 0:
+		return nil, nil //nolint:nilnil // As its comment says.
+	case mirrored == nil:
+		port := have.Spec.Ports[0]
+		port.TargetPort.IntVal = at
+		return &port, nil
+	}
+	want := wantedService(es, backend, mirrored, at)
+	switch {
+	case es.DeletionTimestamp != nil:
+	case have == nil:
+		p.add(m.create(want))
+	case fixed(have, want):
+		p.add(m.remove(have)) // its deletion is seen, and another made
+	case !sameService(have, want):
+		p.add(m.patchService(have, want))
+	}
+	return &want.Spec.Ports[0], nil
+}
+
+func (m *Mirror) planSlices(p *plan, es *v1alpha1.ElasticService, have *corev1.Service, old [2]*discoveryv1.EndpointSlice, port *corev1.ServicePort) {
+	if !m.options.Members.Synced() {
+		return // nothing is known of who serves
+	}
+	var s sight
+	for i, f := range families() {
+		switch {
+		case old[i] != nil && !metav1.IsControlledBy(old[i], es):
+			p.service = state{metav1.ConditionFalse, v1alpha1.ConditionNameTaken,
+				"an EndpointSlice named " + old[i].Name + " is there already, and is not this resource's; when it is deleted, Dormouse makes its own"}
+			continue
+		case !serviceHas(have, f):
+			if old[i] != nil {
+				p.add(m.remove(old[i]))
+			}
+			continue
+		}
+		endpoints := m.endpoints(&s, keyOf(es), f, old[i], port.TargetPort.IntVal)
+		want := wantedSlice(es, f, port, endpoints)
+		switch {
+		case old[i] == nil && (len(endpoints) == 0 || es.DeletionTimestamp != nil):
+		case old[i] == nil:
+			p.add(m.create(want))
+		case old[i].AddressType != want.AddressType:
+			p.add(m.remove(old[i])) // it cannot be changed
+		case !sameSlice(old[i], want):
+			p.add(m.updateSlice(old[i], want))
+		}
+	}
+	if p.service == (state{}) {
+		p.service = s.state(port.TargetPort.IntVal)
+	}
+}
+
+// sight is what was seen of the activators' listening for one resource.
+type sight struct {
+	asked  int   // addresses of activators that serve, and of a family that is wanted
+	listen int   // of these
+	closed error // why others do not
+}
+
+// state says whether activators can be reached; the zero value: that will be known in a moment.
+func (s *sight) state(port int32) state {
+	switch {
+	case s.listen > 0:
+		return state{metav1.ConditionTrue, "Listening", fmt.Sprintf("it leads to port %d of the activators", port)}
+	case s.closed != nil:
+		return state{metav1.ConditionFalse, "NotBound", fmt.Sprintf("no activator listens at port %d: %v", port, s.closed)}
+	case s.asked > 0:
+		return state{}
+	}
+	return state{metav1.ConditionFalse, "NoActivator", "no activator is ready that has an address of the Service's IP families"}
+}
+
+// endpoints are the activators that serve, by their addresses of one family, and that listen at the port. One that the
+// slice has with that port already is not asked again: whoever wrote it has, and an activator that has only just started
+// must not take away what it has not asked yet.
+func (m *Mirror) endpoints(s *sight, key scaling.Key, f family, old *discoveryv1.EndpointSlice, port int32) (endpoints []discoveryv1.Endpoint) {
+	for _, member := range m.options.Members.All() {
+		if !serves(member) {
+			continue
+		}
+		for _, address := range member.Addresses {
+			if !f.has(address) {
+				continue
+			}
+			s.asked++
+			at := place{member.UID, address}
+			if lists(old, at, port) || m.peers.listens(at, key, port) {
+				endpoints = append(endpoints, discoveryv1.Endpoint{
+					Addresses:  []string{address.String()},
+					Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
+					TargetRef: &corev1.ObjectReference{
+						Kind: "Pod", Namespace: m.options.Members.Namespace(), Name: member.Name, UID: member.UID,
+					},
+				})
+			} else {
+				s.closed = errors.Join(s.closed, m.peers.failure(at, key))
+			}
+			break
+		}
+	}
+	s.listen += len(endpoints)
+	return endpoints
+}
+
+// carryOut makes the changes, if they are ours to make by now.
+func (m *Mirror) carryOut(ctx context.Context, key scaling.Key, changes []func(context.Context) error) error {
+	if left := m.wait(key, len(changes)); left > 0 {
+		m.queue.AddAfter(key, left)
+		return nil
+	}
+	for _, change := range changes {
+		if err := change(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait returns how long changes are left to others.
+func (m *Mirror) wait(key scaling.Key, changes int) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if changes == 0 || m.options.Writes() {
+		delete(m.late, key)
+		return 0
+	}
+	now := time.Now()
+	since, ok := m.late[key]
+	if !ok {
+		m.late[key] = now
+		return patience
+	}
+	return patience - now.Sub(since)
+}
+
+// givePort writes a port to a resource that has none, or one that is another's. What was written comes back by the
+// cache, and only then counts.
+func (m *Mirror) givePort(ctx context.Context, es *v1alpha1.ElasticService) error {
+	key := keyOf(es)
+	m.mu.Lock()
+	port, err := m.ledger.allocate(time.Now(), key)
+	m.mu.Unlock()
+	if err != nil {
+		m.tell(key, v1alpha1.ConditionActivatorService, state{metav1.ConditionFalse, "NoPortFree", err.Error()})
+		return errLater
+	}
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": es.ResourceVersion},
+		"status":   map[string]any{"activatorPort": port},
+	})
+	if err != nil {
+		return err
+	}
+	written := &v1alpha1.ElasticService{ObjectMeta: metav1.ObjectMeta{Namespace: es.Namespace, Name: es.Name}}
+	err = m.options.Cluster.Client.Status().Patch(ctx, written, client.RawPatch(types.MergePatchType, body))
+	return outcome(fmt.Sprintf("give ElasticService %s port %d", key, port), err)
+}
