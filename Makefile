@@ -15,7 +15,7 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkno
 # How long each fuzz target runs.
 export FUZZTIME ?= 10s
 
-.PHONY: help build image cluster demo test e2e lint fmt generate bench bench-cold fuzz ci clean cc
+.PHONY: help build image cluster helm demo test e2e lint fmt generate bench bench-cold fuzz ci clean cc
 
 help: ## Show this list
 	@echo "make TARGET"
@@ -30,12 +30,16 @@ image: ## Build the container images, as bin/images/*.tar (CHECK=1: and again, f
 cluster: ## Build bin/cluster, which brings up a real Kubernetes on this machine
 	CGO_ENABLED=0 go build -buildvcs=false -o bin/cluster ./test/cluster/cmd/cluster
 
+helm: ## Build bin/helm, which installs charts/dormouse
+	@hack/helm/build
+
 demo: ## Watch sleeping services wake for held requests (DEMO_ONESHOT=1: end by itself)
 	@go run ./hack/demo
 
 test: cc ## Run every test under the race detector
 	@hack/setup test
 	@go run ./test/cluster/cmd/cluster build --control-plane
+	@hack/helm/build
 	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v /test/cluster$$)
 	CGO_ENABLED=1 go test -race -shuffle=on ./test/cluster
 	CGO_ENABLED=1 go test -C hack/image -race -shuffle=on ./...
