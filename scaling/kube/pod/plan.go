@@ -149,10 +149,10 @@ func meshContainer(name string) bool {
 // meshAnnotations knows how meshes mark pods that they stand before, by a sidecar or from the node.
 func meshAnnotations() map[string]struct{} {
 	return map[string]struct{}{
-		"sidecar.istio.io/status":                   {},
-		"ambient.istio.io/redirection":              {},
-		"linkerd.io/proxy-version":                  {},
-		"kuma.io/sidecar-injected":                  {},
+		"sidecar.istio.io/status":                    {},
+		"ambient.istio.io/redirection":               {},
+		"linkerd.io/proxy-version":                   {},
+		"kuma.io/sidecar-injected":                   {},
 		"consul.hashicorp.com/connect-inject-status": {},
 	}
 }
