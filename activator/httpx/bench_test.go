@@ -33,7 +33,7 @@ const benchChunked = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Mon, 
 	"Server: bench\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n"
 
 // benchEndpoint answers requests without a body, and allocates nothing.
-func benchEndpoint(b *testing.B, text string) (address string) {
+func benchEndpoint(b testing.TB, text string) (address string) {
 	b.Helper()
 	l := listen(b)
 	b.Cleanup(func() { _ = l.Close() })
