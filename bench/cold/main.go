@@ -33,10 +33,10 @@ import (
 
 // settings is how much is measured.
 type settings struct {
-	rounds   int // of every kind of application: a start by hand, and two by Dormouse
-	fleet    int // how many services there are
-	haunted  int // how many of them have unreachable endpoints
-	starts   int // cold starts of a healthy service, before and while those are asked for
+	rounds   int    // of every kind of application: a start by hand, and two by Dormouse
+	fleet    int    // how many services there are
+	haunted  int    // how many of them have unreachable endpoints
+	starts   int    // cold starts of a healthy service, before and while those are asked for
 	write    bool   // the tables to the document; and hold the figures to their limits
 	document string // its path
 }
