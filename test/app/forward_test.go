@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -14,7 +15,7 @@ func TestForwardPassesRequestAndAnswerOn(t *testing.T) {
 	before := apptest.Start(t, "--name=before")
 	forward := func(to string) string { return before.URL("/forward?to=" + url.QueryEscape(to)) }
 
-	req := request(t, "POST", forward(behind.URL("/elsewhere")), strings.NewReader("body"))
+	req := request(t, http.MethodPost, forward(behind.URL("/elsewhere")), strings.NewReader("body"))
 	req.Host = "shop.example.com"
 	req.Header.Set("X-Mark", "kept")
 	resp, body := do(t, http1(t), req)
@@ -22,7 +23,7 @@ func TestForwardPassesRequestAndAnswerOn(t *testing.T) {
 		Method, Host string
 		Headers      map[string][]string
 	}](t, body)
-	if resp.Header.Get("X-App-Name") != "behind" || got.Method != "POST" || got.Host != "shop.example.com" || len(got.Headers["X-Mark"]) != 1 {
+	if resp.Header.Get("X-App-Name") != "behind" || got.Method != http.MethodPost || got.Host != "shop.example.com" || len(got.Headers["X-Mark"]) != 1 {
 		t.Errorf("answered by %q, who received %+v", resp.Header.Get("X-App-Name"), got)
 	}
 

@@ -24,7 +24,7 @@ type server struct {
 	health   *health.Server
 	counters counters
 	ready    atomic.Bool
-	ending   atomic.Bool    // it was told to end, and lingers
+	ending   atomic.Bool   // it was told to end, and lingers
 	exit     chan exitCode // from /exit
 
 	listening string // when it began to, in Unix nanoseconds; set before Run

@@ -42,45 +42,78 @@ func newNamespace(t *testing.T) string {
 	return namespace.Name
 }
 
+// edit changes what is about to be deployed.
+type edit func(*appsv1.Deployment, *corev1.Service)
+
 // deployApp deploys the test application under a name, with a Service of that name on port 80.
 func deployApp(t *testing.T, namespace, name string, replicas int32, flags ...string) *corev1.Service {
 	t.Helper()
-	labels := map[string]string{"app": name}
-	port := intstr.FromInt32(8080)
-	pod := corev1.PodSpec{
-		// It has no use for a token; and kubelet looks only every 300 ms whether a pod's volumes are there.
-		AutomountServiceAccountToken: new(false),
-		Containers: []corev1.Container{{
-			Name:            "app",
-			Image:           env.appImage,
-			ImagePullPolicy: corev1.PullIfNotPresent,
-			Args:            append([]string{"--host=0.0.0.0", "--port=8080", "--name=" + name}, flags...),
-			Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: port.IntVal}},
-			ReadinessProbe: &corev1.Probe{
-				ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: port}},
-				PeriodSeconds: 1,
-			},
-		}},
-	}
-	_, err := env.client.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{
+	return deploy(t, namespace, name, replicas, nil, flags...)
+}
+
+// deploy is deployApp with something changed beforehand.
+func deploy(t *testing.T, namespace, name string, replicas int32, change edit, flags ...string) *corev1.Service {
+	t.Helper()
+	template := podTemplate(name, flags...)
+	deployment := &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas,
-			Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod},
+			Selector: &metav1.LabelSelector{MatchLabels: template.Labels},
+			Template: template,
 		},
-	}, metav1.CreateOptions{})
-	if err != nil {
+	}
+	service := serviceOf(name)
+	if change != nil {
+		change(deployment, service)
+	}
+	if _, err := env.client.AppsV1().Deployments(namespace).Create(t.Context(), deployment, metav1.CreateOptions{}); err != nil {
 		t.Fatalf("create the Deployment %s: %v", name, err)
 	}
-	service, err := env.client.CoreV1().Services(namespace).Create(t.Context(), &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: port}}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatalf("create the Service %s: %v", name, err)
+	return createService(t, namespace, service)
+}
+
+// podTemplate is what the test application's pods are made of. It is ready when it says so, and is asked every second.
+func podTemplate(name string, flags ...string) corev1.PodTemplateSpec {
+	port := intstr.FromInt32(8080)
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": name}},
+		Spec: corev1.PodSpec{
+			// It has no use for a token; and kubelet looks only every 300 ms whether a pod's volumes are there.
+			AutomountServiceAccountToken: new(false),
+			Containers: []corev1.Container{{
+				Name:            "app",
+				Image:           env.appImage,
+				ImagePullPolicy: corev1.PullIfNotPresent,
+				Args:            append([]string{"--host=0.0.0.0", "--port=8080", "--name=" + name}, flags...),
+				Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: port.IntVal}},
+				ReadinessProbe: &corev1.Probe{
+					ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: port}},
+					PeriodSeconds: 1,
+				},
+			}},
+		},
 	}
-	return service
+}
+
+// serviceOf is a Service on port 80 for an application's pods.
+func serviceOf(name string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": name},
+			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(8080)}},
+		},
+	}
+}
+
+func createService(t *testing.T, namespace string, service *corev1.Service) *corev1.Service {
+	t.Helper()
+	created, err := env.client.CoreV1().Services(namespace).Create(t.Context(), service, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatalf("create the Service %s: %v", service.Name, err)
+	}
+	return created
 }
 
 // scale writes a Deployment's scale, as kubectl scale and Dormouse do.
@@ -97,21 +130,38 @@ func scale(t *testing.T, namespace, name string, replicas int32) {
 // waitForPods waits until the pods of an application are as a test wants them, and returns them.
 func waitForPods(t *testing.T, namespace, name, what string, good func([]corev1.Pod) bool) []corev1.Pod {
 	t.Helper()
+	pods, selector := env.client.CoreV1().Pods(namespace), "app="+name
+	var found []corev1.Pod
+	await(t, what, pods.Watch, metav1.ListOptions{LabelSelector: selector}, func(ctx context.Context) (string, bool, error) {
+		list, err := pods.List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err != nil {
+			return "", false, err
+		}
+		found = list.Items
+		return list.ResourceVersion, good(found), nil
+	})
+	return found
+}
+
+// await looks again and again until what it sees is good: whenever something has changed of what watch watches. To look is
+// also to tell the resource version of what was seen.
+func await(
+	t *testing.T, what string, watching func(context.Context, metav1.ListOptions) (watch.Interface, error), of metav1.ListOptions,
+	look func(context.Context) (version string, good bool, err error),
+) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	pods := env.client.CoreV1().Pods(namespace)
-	selector := metav1.ListOptions{LabelSelector: "app=" + name}
 	for {
-		list, err := pods.List(ctx, selector)
+		version, good, err := look(ctx)
 		if err != nil {
 			t.Fatalf("wait until %s: %v", what, err)
 		}
-		if good(list.Items) {
-			return list.Items
+		if good {
+			return
 		}
-		changes := selector
-		changes.ResourceVersion = list.ResourceVersion
-		watcher, err := pods.Watch(ctx, changes)
+		of.ResourceVersion = version
+		watcher, err := watching(ctx, of)
 		if err != nil {
 			t.Fatalf("wait until %s: %v", what, err)
 		}
@@ -192,8 +242,12 @@ func execIn(ctx context.Context, pod corev1.Pod, command ...string) (string, err
 	return out.String(), nil
 }
 
-// describe logs what a failed test leaves to look at: pods, and events.
+// describe logs what a failed test leaves to look at: pods, Events, ElasticServices, and what Dormouse wrote about them.
 func describe(ctx context.Context, t *testing.T, namespace string) {
 	t.Helper()
 	install.Describe(ctx, env.client, namespace, 0, t.Output())
+	if env.dormouse != nil {
+		describeElastics(ctx, t, namespace)
+		describeDormouse(ctx, t, namespace)
+	}
 }
