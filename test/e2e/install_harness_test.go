@@ -30,7 +30,9 @@ func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	options := install.Options{Image: env.image}
+	options := install.Options{Image: env.image, Values: []string{ // sleepers are a kind of the tests' own
+		"extraScaleTargets[0].apiGroups[0]=e2e.dormouse.dev", "extraScaleTargets[0].resources[0]=sleepers",
+	}}
 	env.dormouse, err = install.Install(ctx, helm, env.client, options)
 	if err != nil {
 		install.Describe(ctx, env.client, "dormouse", 50, os.Stdout)
