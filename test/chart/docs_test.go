@@ -1,0 +1,72 @@
+package chart
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+func TestTheDocumentHasEveryValueWithItsDefault(t *testing.T) {
+	var values map[string]any
+	if err := yaml.Unmarshal([]byte(read(t, chart(t))["values.yaml"]), &values); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "docs/helm.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "\n## Values\n")
+	want := leaves(values)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([^|]*) \\|").FindAllStringSubmatch(table, -1) {
+		value, ok := want[row[1]]
+		if !ok {
+			t.Errorf("%s is documented, and values.yaml does not have it", row[1])
+			continue
+		}
+		delete(want, row[1])
+		code, isCode := strings.CutPrefix(row[2], "`")
+		if !isCode {
+			continue // A default in words.
+		}
+		var documented any
+		if err := yaml.Unmarshal([]byte(strings.TrimSuffix(code, "`")), &documented); err != nil {
+			t.Errorf("%s: %v", row[1], err)
+		}
+		if got, want := fmt.Sprintf("%#v", documented), fmt.Sprintf("%#v", value); got != want {
+			t.Errorf("%s is documented as %s, and is %s", row[1], got, want)
+		}
+	}
+	for path := range want {
+		t.Errorf("%s is not documented", path)
+	}
+}
+
+// The order is that of values.yaml, where people look next.
+func TestTheDocumentHasTheOrderOfTheValues(t *testing.T) {
+	var values yaml.Node
+	if err := yaml.Unmarshal([]byte(read(t, chart(t))["values.yaml"]), &values); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := 0; i < len(values.Content[0].Content); i += 2 {
+		want = append(want, values.Content[0].Content[i].Value)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "docs/helm.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "\n## Values\n")
+	var got []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-zA-Z]+)").FindAllStringSubmatch(table, -1) {
+		got = append(got, row[1])
+	}
+	if got = slices.Compact(got); !slices.Equal(got, want) {
+		t.Errorf("the document has the order\n%q\nand values.yaml\n%q", got, want)
+	}
+}
