@@ -197,7 +197,9 @@ func (l *ledger) leave(now time.Time, key scaling.Key, port int32) (others []sca
 	others = slices.DeleteFunc(l.holders[port], func(k scaling.Key) bool { return k == key })
 	if len(others) == 0 {
 		delete(l.holders, port)
-		l.freed[port] = now
+		if _, promised := l.promises[port]; !promised {
+			l.freed[port] = now
+		}
 		return nil
 	}
 	l.holders[port] = others
