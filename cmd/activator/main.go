@@ -38,7 +38,7 @@ and handed over, oldest first, as soon as it can answer.`,
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(localCommand(), validateCommand(), healthcheckCommand(), versionCommand())
+	root.AddCommand(serveCommand(), localCommand(), validateCommand(), uninstallCommand(), healthcheckCommand(), versionCommand())
 
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 
