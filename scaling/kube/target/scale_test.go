@@ -1,0 +1,239 @@
+package target
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dormouse-dev/dormouse/scaling"
+)
+
+func TestAnyKindWithAScaleWakesAndSleepsByOneRequestEach(t *testing.T) {
+	w := newWorld(t)
+	w.define(t, "Widget", true)
+	w.deployment(t, "shop", 0)
+	w.statefulSet(t, "shop", 0)
+	w.replicaSet(t, "shop", 0)
+	w.custom(t, "Widget", "shop", 0)
+	w.create(t, &corev1.ReplicationController{
+		ObjectMeta: metav1.ObjectMeta{Name: "shop", Namespace: w.namespace},
+		Spec: corev1.ReplicationControllerSpec{Replicas: new(int32), Selector: map[string]string{"rc": "shop"}, Template: &corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"rc": "shop"}},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app.invalid/app"}}},
+		}},
+	})
+	for _, test := range []struct {
+		apiVersion, kind, selector string
+		settles                    bool // its controller runs here
+	}{
+		{"apps/v1", "Deployment", "app=shop", true},
+		{"apps/v1", "StatefulSet", "app=shop", true},
+		{"apps/v1", "ReplicaSet", "app=shop", true},
+		{"v1", "ReplicationController", "rc=shop", true},
+		{"test.example.com/v1", "Widget", "", false},
+	} {
+		t.Run(test.kind, func(t *testing.T) {
+			ref := w.ref(test.apiVersion, test.kind, "shop")
+			f := w.follow(t, ref)
+			if s := f.untilSpec(t, 0); s.Selector != test.selector {
+				t.Errorf("its selector is %q, want %q", s.Selector, test.selector)
+			}
+			o := objectFor(ref)
+			w.get(t, o)
+			before := o.GetGeneration()
+
+			f.scale(t, w, -1, 2)
+			if s := f.untilSpec(t, 2); s.Settled && !test.settles {
+				t.Error("it is settled, and has no controller that could say so")
+			}
+			if test.settles {
+				f.until(t, "is settled", func(s State) bool { return s.Settled })
+			}
+			w.get(t, o)
+			if after := o.GetGeneration(); after != before+1 {
+				t.Errorf("a wake changed it %d times, want once", after-before)
+			}
+			if test.settles { // its status is written for a while, and each time may cost a second attempt
+				if err := w.targets.Scale(t.Context(), ref, 0, 0); err != nil {
+					t.Error(err)
+				}
+			} else {
+				f.scale(t, w, 0, 0)
+			}
+			f.untilSpec(t, 0)
+		})
+	}
+}
+
+// scale demands that one write is all that it takes.
+func (f *followed) scale(t *testing.T, w *world, minimum, replicas int32) {
+	t.Helper()
+	var err error
+	requests := w.wire.during(func() { err = f.targets.Scale(t.Context(), f.ref, minimum, replicas) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own []string
+	for _, r := range requests {
+		if strings.HasSuffix(r, "/shop/scale") {
+			own = append(own, r)
+		}
+	}
+	// What comes after the write is the reading of what was written.
+	if len(own) == 0 || !strings.HasPrefix(own[0], "PUT ") || len(own) > 1 && strings.HasPrefix(own[1], "PUT ") {
+		t.Errorf("it took %q, want one write", own)
+	}
+}
+
+func objectFor(ref Ref) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetAPIVersion(ref.APIVersion)
+	u.SetKind(ref.Kind)
+	u.SetNamespace(ref.Namespace)
+	u.SetName(ref.Name)
+	return u
+}
+
+func (w *world) get(t *testing.T, o client.Object) {
+	t.Helper()
+	if err := w.admin.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAWakeNeverLowersAndASleepOnlyToTheMinimum(t *testing.T) {
+	w := newWorld(t)
+	d := w.deployment(t, "shop", 3)
+	ref := w.ref("apps/v1", "Deployment", "shop")
+	f := w.follow(t, ref)
+	f.untilSpec(t, 3)
+	for _, step := range []struct {
+		what              string
+		minimum, replicas int32
+		want              int32
+	}{
+		{"a smaller wake", -1, 1, 3},
+		{"a wake of what there is", -1, 3, 3},
+		{"a number above the minimum", 0, 1, 3},
+		{"a larger wake", -1, 5, 5},
+		{"a sleep to a minimum above 0", 2, 2, 2},
+		{"a sleep to what there is", 2, 2, 2},
+		{"a sleep", 0, 0, 0},
+		{"a wake", -1, 1, 1},
+	} {
+		before := w.generation(t, d)
+		if err := w.targets.Scale(t.Context(), ref, step.minimum, step.replicas); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		if got := w.spec(t, d); got != step.want {
+			t.Errorf("%s (%d) left %d, want %d", step.what, step.replicas, got, step.want)
+		}
+		// No waiting for the watch in between: it may be behind at every step.
+		if after := w.generation(t, d); after-before > 1 {
+			t.Errorf("%s wrote %d times", step.what, after-before)
+		}
+	}
+}
+
+func (w *world) generation(t *testing.T, d *appsv1.Deployment) int64 {
+	t.Helper()
+	got := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: d.Namespace, Name: d.Name}}
+	w.get(t, got)
+	return got.Generation
+}
+
+// Whoever writes between our look and our write is not undone.
+func TestAnotherWriterInBetweenIsReadAgain(t *testing.T) {
+	for _, test := range []struct {
+		what              string
+		spec              int32
+		meanwhile         string
+		minimum, replicas int32
+		want              int32
+	}{
+		{"a change of something else", 0, `{"metadata":{"annotations":{"a":"b"}}}`, -1, 1, 1},
+		{"a larger wish", 0, `{"spec":{"replicas":3}}`, -1, 1, 3},
+		{"a smaller wish", 2, `{"spec":{"replicas":0}}`, -1, 2, 2},
+		{"a smaller wish during a wake", 1, `{"spec":{"replicas":0}}`, -1, 2, 2},
+		{"a change of something else during a sleep", 2, `{"metadata":{"annotations":{"a":"b"}}}`, 0, 0, 0},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			d := w.deployment(t, "shop", test.spec)
+			ref := w.ref("apps/v1", "Deployment", "shop")
+			w.follow(t, ref).untilSpec(t, test.spec)
+			var once sync.Once
+			w.wire.meanwhile(func(r *http.Request) (err error) {
+				if strings.HasSuffix(r.URL.Path, "/scale") {
+					once.Do(func() { err = w.patch(r.Context(), d, test.meanwhile) })
+				}
+				return err
+			})
+			if err := w.targets.Scale(t.Context(), ref, test.minimum, test.replicas); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.spec(t, d); got != test.want {
+				t.Errorf("it has %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+func TestATargetThatNobodyFollowsIsScaled(t *testing.T) {
+	w := newWorld(t)
+	w.define(t, "Unwatched", true)
+	d := w.deployment(t, "shop", 0)
+	u := w.custom(t, "Unwatched", "shop", 0)
+	for _, o := range []client.Object{d, u} {
+		ref := w.ref("apps/v1", "Deployment", "shop")
+		if o == u {
+			ref = w.ref("test.example.com/v1", "Unwatched", "shop")
+		}
+		if err := w.targets.Scale(t.Context(), ref, -1, 1); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.spec(t, o); got != 1 {
+			t.Errorf("%s has %d, want 1", ref, got)
+		}
+	}
+}
+
+func TestWhatCannotBeScaledFailsForGoodAndSaysWhatWouldBeRight(t *testing.T) {
+	w := newWorld(t)
+	w.define(t, "Stone", false)
+	w.custom(t, "Stone", "shop", 0)
+	for _, test := range []struct {
+		apiVersion, kind, name string
+		want                   scaling.Reason
+		says                   string
+	}{
+		{"apps/v1", "Deployment", "missing", scaling.ReasonTargetMissing, "there is no Deployment " + w.namespace + "/missing"},
+		{"test.example.com/v1", "Stone", "shop", scaling.ReasonNotScalable, "subresources.scale"},
+		{"apps/v1", "DaemonSet", "shop", scaling.ReasonNotScalable, "no scale subresource"},
+		{"v1", "Namespace", "shop", scaling.ReasonNotScalable, "not in a namespace"},
+		{"test.example.com/v1", "Nothing", "shop", scaling.ReasonTargetMissing, "install its definition"},
+		{"nowhere.example.com/v1", "Nothing", "shop", scaling.ReasonTargetMissing, "no kind Nothing of nowhere.example.com/v1"},
+		{"a/b/c", "Nothing", "shop", scaling.ReasonTargetMissing, "group/version"},
+	} {
+		t.Run(test.apiVersion+" "+test.kind, func(t *testing.T) {
+			ref := w.ref(test.apiVersion, test.kind, test.name)
+			for range 2 { // unfollowed, then followed
+				err := w.targets.Scale(t.Context(), ref, -1, 1)
+				failure, ok := errors.AsType[*scaling.Failure](err)
+				if !ok || failure.Reason != test.want || !strings.Contains(failure.Message, test.says) {
+					t.Errorf("got %v, want %s with %q", err, test.want, test.says)
+				}
+				w.follow(t, ref).untilFailure(t, string(test.want), test.says)
+			}
+		})
+	}
+}
