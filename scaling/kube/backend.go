@@ -1,0 +1,338 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"go.uber.org/zap"
+
+	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/kube/cluster"
+	"github.com/dormouse-dev/dormouse/scaling/kube/target"
+)
+
+var (
+	_ scaling.Backend   = (*Backend)(nil)
+	_ scaling.Suspecter = (*Backend)(nil)
+)
+
+const (
+	// workers find what has changed of services: work of microseconds, so few are enough. What takes time (reading a pod,
+	// asking it whether it can answer) runs in goroutines of its own.
+	workers = 4
+
+	// maxReads is how many pods are read at once to check endpoints.
+	maxReads = 32
+)
+
+// Options of a Backend. Cluster and Logger are needed.
+type Options struct {
+	Cluster *cluster.Cluster
+	Logger  *zap.Logger
+	// Waiting returns how many requests wait for a service; nil: none ever does.
+	Waiting func(scaling.Key) int
+	// Own reports that an address is an activator's: no endpoint has it; nil: none is.
+	Own func(netip.Addr) bool
+	// MaySleep is asked before a scale is lowered; its error ends Scale; nil: it may always.
+	MaySleep func(context.Context) error
+}
+
+// Backend is a Kubernetes cluster. Its methods may be called at any time from any goroutine; what they ask for before
+// Run is done by it.
+//
+// An event of the cluster marks the services that it is about, and one of the workers finds out what it means for
+// them, see [service].
+type Backend struct {
+	options Options
+	logger  *zap.Logger
+	targets *target.Targets
+	wakes   *wakes
+	objects *objects
+	turns   *turns
+	reads   chan struct{} // has room for each pod that may be read now
+	queue   workqueue.TypedInterface[*service]
+
+	synced   atomic.Bool              // every Service and slice has been seen
+	adopting sync.Mutex               // one Adopt at a time
+	adopted  atomic.Pointer[services] // immutable
+
+	mu      sync.Mutex // guards the following; no other lock is taken with it held
+	watches map[*watch]struct{}
+	crew    func(func(context.Context)) context.CancelFunc // starts a goroutine that Run waits for; nil: not running
+}
+
+// services are those that were adopted.
+type services struct {
+	byKey    map[scaling.Key]*service
+	byTarget map[scaling.Target][]*service
+	byObject map[types.NamespacedName][]*service
+}
+
+// New returns a Backend without services. Nothing is sent before Run.
+func New(options Options) *Backend {
+	b := &Backend{
+		options: options,
+		logger:  options.Logger,
+		targets: target.New(options.Cluster, options.Logger),
+		objects: newObjects(),
+		turns:   newTurns(),
+		reads:   make(chan struct{}, maxReads),
+		queue:   workqueue.NewTyped[*service](),
+		watches: make(map[*watch]struct{}),
+	}
+	b.wakes = newWakes(b.targets)
+	b.adopted.Store(&services{})
+	return b
+}
+
+// Adopt replaces the services by those of definitions, whose keys differ. One whose definition is the same is not
+// touched. The last snapshot of one that is missing says ReasonTargetMissing; its target is left as it is.
+func (b *Backend) Adopt(definitions []*Definition) {
+	b.adopting.Lock()
+	defer b.adopting.Unlock()
+	before := b.adopted.Load()
+	now := &services{
+		byKey:    make(map[scaling.Key]*service, len(definitions)),
+		byTarget: make(map[scaling.Target][]*service, len(definitions)),
+		byObject: make(map[types.NamespacedName][]*service, len(definitions)),
+	}
+	var changed []*Definition
+	for _, d := range definitions {
+		s := before.byKey[d.Service.Key]
+		if s == nil {
+			s = newService(b, d.Service.Key)
+			changed = append(changed, d)
+		} else if known := s.definition.Load(); known != d && !reflect.DeepEqual(known, d) {
+			changed = append(changed, d)
+		}
+		now.byKey[d.Service.Key] = s
+		now.byTarget[d.Service.Target] = append(now.byTarget[d.Service.Target], s)
+		object := d.object()
+		now.byObject[object] = append(now.byObject[object], s)
+	}
+	b.adopted.Store(now)
+
+	// From here on every Watch that starts sees the new services, and every other is told of them.
+	for key, s := range before.byKey {
+		if now.byKey[key] == nil {
+			s.remove()
+		}
+	}
+	for _, d := range changed {
+		now.byKey[d.Service.Key].adopt(d)
+	}
+}
+
+// Run works until ctx ends, and returns nil when all that it started has ended. It may be called once. The cluster's
+// Cache is started by somebody else.
+func (b *Backend) Run(ctx context.Context) error {
+	var crew sync.WaitGroup
+	defer crew.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer b.dismiss()
+	b.employ(func(run func(context.Context)) context.CancelFunc {
+		ctx, cancel := context.WithCancel(ctx)
+		crew.Go(func() {
+			defer cancel()
+			run(ctx)
+		})
+		return cancel
+	})
+
+	failed := make(chan error, 1)
+	crew.Go(func() {
+		if err := b.targets.Run(ctx); err != nil {
+			failed <- err
+		}
+	})
+	for range workers {
+		crew.Go(b.work)
+	}
+	defer b.queue.ShutDown()
+	if err := b.listen(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return fmt.Errorf("watch targets: %w", err)
+	}
+}
+
+// Scale implements [scaling.Backend]. It knows the targets of the services that were adopted.
+func (b *Backend) Scale(ctx context.Context, service *scaling.Service, replicas int32) error {
+	if err := b.scale(ctx, service, replicas); err != nil {
+		return fmt.Errorf("scale %s to %d: %w", service.Key, replicas, err)
+	}
+	return nil
+}
+
+// Suspect implements [scaling.Suspecter].
+func (b *Backend) Suspect(key scaling.Key, endpointID string) {
+	if s := b.adopted.Load().byKey[key]; s != nil {
+		s.suspect(types.UID(endpointID))
+	}
+}
+
+// Awaited tells that requests have begun to wait for a service: its pods are watched, and asked whether they can
+// answer. It does not block.
+func (b *Backend) Awaited(key scaling.Key) {
+	if s := b.adopted.Load().byKey[key]; s != nil {
+		s.await(time.Now())
+	}
+}
+
+// Synced reports that the cluster's objects were read, and of every adopted service a snapshot was made from them.
+func (b *Backend) Synced() bool {
+	if !b.synced.Load() {
+		return false
+	}
+	for _, s := range b.adopted.Load().byKey {
+		if s.snapshot.Load() == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Problem returns what is wrong with the Service that a service names, and with its target; nil for nothing, or nothing
+// known yet.
+func (b *Backend) Problem(key scaling.Key) (service, target *scaling.Failure) {
+	s := b.adopted.Load().byKey[key]
+	if s == nil {
+		return nil, nil
+	}
+	if p := s.problem.Load(); p != nil {
+		return p.service, p.target
+	}
+	return nil, nil
+}
+
+func (b *Backend) scale(ctx context.Context, service *scaling.Service, replicas int32) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	users := b.adopted.Load().byTarget[service.Target]
+	if len(users) == 0 {
+		return &scaling.Failure{
+			Reason:  scaling.ReasonTargetMissing,
+			Message: fmt.Sprintf("no ElasticService %s has the target %s", service.Key, service.Target),
+		}
+	}
+	ref := users[0].definition.Load().ref()
+	state := b.targets.State(ref)
+	sleeps := replicas == service.Replicas.Min && (!state.Known || state.Spec < 0 || replicas < state.Spec)
+	if sleeps && b.options.MaySleep != nil {
+		if err := b.options.MaySleep(ctx); err != nil {
+			return err
+		}
+	}
+	if !sleeps {
+		for _, s := range users {
+			s.woken(time.Now())
+		}
+	}
+	return b.targets.Scale(ctx, ref, service.Replicas.Min, replicas)
+}
+
+// listen fills objects, and marks what changes, until Run ends.
+func (b *Backend) listen(ctx context.Context) error {
+	var synced []toolscache.DoneChecker
+	for _, kind := range []struct {
+		object  client.Object
+		handler toolscache.ResourceEventHandler
+	}{
+		{&corev1.Service{}, handle(func(s *corev1.Service) { b.mark(b.objects.setService(s)) }, func(s *corev1.Service) { b.mark(b.objects.removeService(s)) })},
+		{&discoveryv1.EndpointSlice{}, handle(
+			func(s *discoveryv1.EndpointSlice) { b.mark(b.objects.setSlice(s)) },
+			func(s *discoveryv1.EndpointSlice) { b.mark(b.objects.removeSlice(s)) },
+		)},
+	} {
+		informer, err := b.options.Cluster.Cache.GetInformer(ctx, kind.object, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", kind.object, err)
+		}
+		registration, err := informer.AddEventHandler(kind.handler)
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", kind.object, err)
+		}
+		synced = append(synced, registration.HasSyncedChecker())
+	}
+	b.spawn(func(ctx context.Context) {
+		for _, checker := range synced {
+			select {
+			case <-checker.Done():
+			case <-ctx.Done():
+				return
+			}
+		}
+		b.synced.Store(true)
+		for _, s := range b.adopted.Load().byKey {
+			b.queue.Add(s)
+		}
+	})
+	return nil
+}
+
+// mark makes the workers look at the services that name one of these objects.
+func (b *Backend) mark(names ...types.NamespacedName) {
+	adopted := b.adopted.Load()
+	for _, name := range names {
+		for _, s := range adopted.byObject[name] {
+			b.queue.Add(s)
+		}
+	}
+}
+
+func (b *Backend) work() {
+	for {
+		s, ended := b.queue.Get()
+		if ended {
+			return
+		}
+		s.reconcile(time.Now())
+		b.queue.Done(s)
+	}
+}
+
+// employ lets services start goroutines, from now on.
+func (b *Backend) employ(crew func(func(context.Context)) context.CancelFunc) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.crew = crew
+}
+
+func (b *Backend) dismiss() { b.employ(nil) }
+
+// spawn runs a function in a goroutine that Run waits for, with a context that ends with cancel or with Run's; or
+// reports that Run does not run.
+func (b *Backend) spawn(run func(context.Context)) (cancel context.CancelFunc, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.crew == nil {
+		return nil, false
+	}
+	return b.crew(run), true
+}
+
+func (b *Backend) waiting(key scaling.Key) int {
+	if b.options.Waiting == nil {
+		return 0
+	}
+	return b.options.Waiting(key)
+}

@@ -1,0 +1,58 @@
+package kube
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// inside says, in the environment of a child of this test, that it is alone in its network.
+const inside = "DORMOUSE_TEST_NETWORK"
+
+// TestMain runs the tests in a network of their own, whose loopback has addresses that pods may have, which
+// EndpointSlices do not allow 127.0.0.1 to be. Nothing that the tests send leaves it.
+func TestMain(m *testing.M) {
+	if os.Getenv(inside) == "" {
+		os.Exit(enter())
+	}
+	if err := prepareNetwork(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"))
+}
+
+func enter() int {
+	child := exec.Command(os.Args[0], os.Args[1:]...)
+	child.Env = append(os.Environ(), inside+"=1")
+	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
+	if uid := os.Getuid(); uid != 0 {
+		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		child.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
+		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	}
+	if err := child.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "the tests in a network of their own:", err)
+		return 1
+	}
+	return 0
+}
+
+func prepareNetwork() error {
+	for _, arguments := range [][]string{
+		{"link", "set", "lo", "up"},
+		{"address", "add", "10.77.0.1/16", "dev", "lo"},
+		{"-6", "route", "add", "local", "fd77::/64", "dev", "lo"},
+		{"route", "add", "default", "dev", "lo"},
+	} {
+		if out, err := exec.Command("ip", arguments...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %v: %w: %s", arguments, err, out)
+		}
+	}
+	return nil
+}
