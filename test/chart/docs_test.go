@@ -3,7 +3,6 @@ package chart
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ func TestTheDocumentHasEveryValueWithItsDefault(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(read(t, chart(t))["values.yaml"]), &values); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(root, "docs/helm.md"))
+	text, err := os.ReadFile(root + "/docs/helm.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +56,7 @@ func TestTheDocumentHasTheOrderOfTheValues(t *testing.T) {
 	for i := 0; i < len(values.Content[0].Content); i += 2 {
 		want = append(want, values.Content[0].Content[i].Value)
 	}
-	text, err := os.ReadFile(filepath.Join(root, "docs/helm.md"))
+	text, err := os.ReadFile(root + "/docs/helm.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,10 +34,10 @@ func TestMain(m *testing.M) {
 
 // helmBinary builds Helm where it is not there yet.
 var helmBinary = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // one build for all tests
-	if out, err := exec.Command(filepath.Join(root, "hack/helm/build")).CombinedOutput(); err != nil {
+	if out, err := exec.Command(root + "/hack/helm/build").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build Helm: %w\n%s", err, out)
 	}
-	return filepath.Abs(filepath.Join(root, "bin/helm"))
+	return filepath.Abs(root + "/bin/helm")
 })
 
 // helm runs Helm, without a cluster unless kubeconfig is one's, and returns what it printed. What it complained of is in
@@ -74,7 +74,7 @@ func must(t *testing.T, kubeconfig string, args ...string) string {
 // test itself opened are the same.
 func chart(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(root, "charts/dormouse")
+	dir := root + "/charts/dormouse"
 	read(t, dir)
 	return dir
 }

@@ -69,31 +69,37 @@ func TestTheSchemaKnowsEveryValueAndNoOther(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(files["values.yaml"]), &values); err != nil {
 		t.Fatal(err)
 	}
-	var schema map[string]any
-	if err := json.Unmarshal([]byte(files["values.schema.json"]), &schema); err != nil {
+	var all schema
+	if err := json.Unmarshal([]byte(files["values.schema.json"]), &all); err != nil {
 		t.Fatal(err)
 	}
-	known := properties(schema, schema, "")
+	known := all.paths(all.Definitions, "")
 	known = slices.DeleteFunc(known, func(path string) bool { return path == "global" })
 	if got := slices.Sorted(maps.Keys(leaves(values))); !slices.Equal(got, known) {
 		t.Errorf("values.yaml has\n%q\nand the schema\n%q", got, known)
 	}
 }
 
-// properties are the paths of what a schema says of values, down to where it lets anything be.
-func properties(schema, within map[string]any, path string) (paths []string) {
-	if name, ok := within["$ref"].(string); ok {
-		within = schema["definitions"].(map[string]any)[strings.TrimPrefix(name, "#/definitions/")].(map[string]any)
+// schema is as much of a JSON schema as names properties.
+type schema struct {
+	Ref         string            `json:"$ref"`
+	Properties  map[string]schema `json:"properties"`
+	Definitions map[string]schema `json:"definitions"`
+}
+
+// paths are the properties that a schema knows, down to where it lets anything be.
+func (s schema) paths(definitions map[string]schema, path string) (all []string) {
+	if s.Ref != "" {
+		s = definitions[strings.TrimPrefix(s.Ref, "#/definitions/")]
 	}
-	inner, ok := within["properties"].(map[string]any)
-	if !ok {
+	if s.Properties == nil {
 		return []string{path}
 	}
-	for name, property := range inner {
-		paths = append(paths, properties(schema, property.(map[string]any), strings.TrimPrefix(path+"."+name, "."))...)
+	for name, property := range s.Properties {
+		all = append(all, property.paths(definitions, strings.TrimPrefix(path+"."+name, "."))...)
 	}
-	slices.Sort(paths)
-	return paths
+	slices.Sort(all)
+	return all
 }
 
 // leaves are the chart's values by their paths. A map that has defaults for nothing certain is one value.

@@ -59,6 +59,11 @@ capabilities:
 {{- ceil $sum | int64 -}}
 {{- end }}
 
+{{- /* The seconds that an activator has to stop. */}}
+{{- define "dormouse.grace" -}}
+{{- add (include "dormouse.seconds" .Values.shutdownDelay) (include "dormouse.seconds" .Values.drainTimeout) 60 -}}
+{{- end }}
+
 {{- /* A part of a quantity of memory, in bytes: dict "quantity" "1Gi" "part" 0.9. */}}
 {{- define "dormouse.bytes" -}}
 {{- $units := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
