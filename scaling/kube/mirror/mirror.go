@@ -70,8 +70,8 @@ type Mirror struct {
 	ledger   *ledger
 	backends *backends
 	named    *named
-	late     map[scaling.Key]time.Time        // since when something was to be written, where somebody else should do it
-	told     map[scaling.Key]*told // what Report was told
+	late     map[scaling.Key]time.Time // since when something was to be written, where somebody else should do it
+	told     map[scaling.Key]*told     // what Report was told
 }
 
 // New returns a Mirror.

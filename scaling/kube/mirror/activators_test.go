@@ -1,0 +1,197 @@
+package mirror_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dormouse-dev/dormouse/scaling/kube/mirror"
+	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
+)
+
+// It has asked nobody yet whether they listen: what the slices say must do until then.
+func isNotEmptiedByAFreshActivator(t *testing.T, w *world) {
+	w.service(t, "shop")
+	w.resource(t, "shop", nil)
+	w.pod(t, "a", "10.77.0.1")
+	_, stop := w.activator(t, "a", nil)
+	eventually(t, "the mirror leads to the activator", func() bool { return w.leads(t, "shop", "10.77.0.1") })
+	stop()
+	before := w.slice(t, "shop", "ipv4").ResourceVersion
+
+	w.close("10.77.0.1")
+	w.activator(t, "a", nil)
+	w.service(t, "later")
+	w.resource(t, "later", nil)
+	eventually(t, "the fresh activator works", func() bool {
+		return w.says("later", v1alpha1.ConditionActivatorService, metav1.ConditionFalse, "NotBound")
+	})
+	if after := w.slice(t, "shop", "ipv4").ResourceVersion; after != before {
+		t.Error("the slice was written")
+	}
+}
+
+func isWrittenByAnother(t *testing.T, w *world) {
+	w.service(t, "shop")
+	w.resource(t, "shop", nil)
+	w.setPort(t, "shop", 12345)
+	w.pod(t, "a", "10.77.0.1") // it does nothing
+	w.pod(t, "b", "10.77.0.2")
+	began := time.Now()
+	w.activator(t, "b", func(o *mirror.Options) { o.Writes = func() bool { return false } })
+	eventually(t, "the mirror leads to both", func() bool { return w.leads(t, "shop", "10.77.0.1", "10.77.0.2") })
+	if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("it was written after %s, want that the first one has 2 s", took)
+	}
+	w.service(t, "other")
+	w.resource(t, "other", nil)
+	eventually(t, "a port is for others to give", func() bool {
+		return w.says("other", v1alpha1.ConditionActivatorService, metav1.ConditionFalse, "NoPort")
+	})
+	if port := w.port(t, "other"); port != 0 {
+		t.Errorf("it gave port %d", port)
+	}
+}
+
+func goesWithItsResource(t *testing.T, w *world) {
+	w.pod(t, "a", "10.77.0.1")
+	w.service(t, "shop")
+	es := w.resource(t, "shop", nil)
+	es.Finalizers = []string{v1alpha1.Finalizer}
+	must(t, w.client.Update(t.Context(), es))
+	w.activator(t, "a", nil)
+	eventually(t, "it is there", func() bool { return w.leads(t, "shop", "10.77.0.1") })
+
+	// While the resource waits to go, it and its mirror can be used; but what is deleted, as foreground deletion does with
+	// the mirror first, is not made again.
+	must(t, w.client.Delete(t.Context(), es, client.PropagationPolicy(metav1.DeletePropagationForeground)))
+	eventually(t, "the mirror is gone first", func() bool { return w.mirrored(t, "shop") == nil && w.slice(t, "shop", "ipv4") == nil })
+	w.pod(t, "b", "10.77.0.2") // everything is looked at once more
+	w.service(t, "other")
+	w.resource(t, "other", nil)
+	eventually(t, "others are made", func() bool { return w.leads(t, "other", "10.77.0.1", "10.77.0.2") })
+	if w.mirrored(t, "shop") != nil {
+		t.Error("the mirror was made again")
+	}
+
+	must(t, w.client.Patch(t.Context(), es, merge(t, map[string]any{"metadata": map[string]any{"finalizers": nil}})))
+	eventually(t, "its conditions are taken back", func() bool { return w.says("shop", v1alpha1.ConditionActivatorService, "", "") })
+	must(t, w.client.Delete(t.Context(), &v1alpha1.ElasticService{ObjectMeta: metav1.ObjectMeta{Namespace: w.web, Name: "other"}}))
+	eventually(t, "the other's mirror is gone", func() bool { return w.mirrored(t, "other") == nil && w.slice(t, "other", "ipv4") == nil })
+	w.resource(t, "other", nil)
+	eventually(t, "and comes with another resource of the name", func() bool { return w.leads(t, "other", "10.77.0.1", "10.77.0.2") })
+}
+
+func changesTheYoungers(t *testing.T, w *world) {
+	w.pod(t, "a", "10.77.0.1")
+	for _, name := range []string{"a-first", "b-second", "c-outside"} {
+		w.service(t, name)
+		w.resource(t, name, nil)
+	}
+	w.setPort(t, "a-first", 12345)
+	w.setPort(t, "b-second", 12345)
+	w.setPort(t, "c-outside", 31000)
+	w.activator(t, "a", nil)
+	eventually(t, "each has a port of its own", func() bool {
+		return w.leads(t, "a-first", "10.77.0.1") && w.leads(t, "b-second", "10.77.0.1") && w.leads(t, "c-outside", "10.77.0.1")
+	})
+	first, second, outside := w.port(t, "a-first"), w.port(t, "b-second"), w.port(t, "c-outside")
+	if first != 12345 || second == 12345 || outside > 29999 {
+		t.Errorf("the ports are %d, %d and %d; want that the older keeps 12345, and all are of 10000–29999", first, second, outside)
+	}
+
+	// Somebody writes the older one's port to the younger: it leads nowhere until it has one of its own.
+	w.setPort(t, "b-second", 12345)
+	eventually(t, "it has another", func() bool { return w.port(t, "b-second") != 12345 && w.leads(t, "b-second", "10.77.0.1") })
+	if w.port(t, "a-first") != 12345 || w.port(t, "b-second") == second {
+		t.Errorf("the ports are %d and %d, want 12345, and not %d again at once", w.port(t, "a-first"), w.port(t, "b-second"), second)
+	}
+}
+
+func saysWhenNoPortIsLeft(t *testing.T, w *world) {
+	w.pod(t, "a", "10.77.0.1")
+	w.activator(t, "a", func(o *mirror.Options) { o.PortRange = mirror.PortRange{From: 20000, To: 20001} })
+	for _, name := range []string{"one", "two", "three"} {
+		w.service(t, name)
+		w.resource(t, name, nil)
+		if name != "three" {
+			eventually(t, name+" has a port", func() bool { return w.leads(t, name, "10.77.0.1") })
+		}
+	}
+	eventually(t, "none is left for three", func() bool {
+		return w.says("three", v1alpha1.ConditionActivatorService, metav1.ConditionFalse, "NoPortFree")
+	})
+	if m := w.message("three", v1alpha1.ConditionActivatorService); !strings.Contains(m, "20000–20001") {
+		t.Errorf("the message is %q, want that it names the ports", m)
+	}
+}
+
+// One of the activators cannot be reached at all: nobody waits for it.
+func isQuickForAThousand(t *testing.T, w *world) {
+	const services = 1000
+	for i := range services {
+		name := fmt.Sprintf("s%d", i)
+		w.service(t, name)
+		w.resource(t, name, nil)
+	}
+	w.pod(t, "a", "10.77.0.1")
+	w.pod(t, "b", "10.77.0.2")
+	unreachable := netip.MustParseAddr("10.77.0.2")
+	began := time.Now()
+	w.activator(t, "a", func(o *mirror.Options) {
+		o.Dial = func(ctx context.Context, address netip.AddrPort) error {
+			if address.Addr() == unreachable {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+	})
+	listening := func() (n int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, c := range w.conditions {
+			if c.Reason == "Listening" {
+				n++
+			}
+		}
+		return n
+	}
+	for listening() < services {
+		if time.Since(began) > 60*time.Second {
+			t.Fatalf("after a minute, %d of %d are listened for", listening(), services)
+		}
+		eventually(t, "more of them", func() bool { return listening() == services || time.Since(began) > 60*time.Second })
+	}
+	t.Logf("%d services had their port, Service and slice after %.1f s", services, time.Since(began).Seconds())
+	seen := make(map[int32]types.NamespacedName)
+	var all v1alpha1.ElasticServiceList
+	must(t, w.client.List(t.Context(), &all, client.InNamespace(w.web)))
+	for _, es := range all.Items {
+		if other, ok := seen[es.Status.ActivatorPort]; ok {
+			t.Errorf("%s and %s have port %d", es.Name, other.Name, es.Status.ActivatorPort)
+		}
+		seen[es.Status.ActivatorPort] = client.ObjectKeyFromObject(&es)
+	}
+	w.mu.Lock()
+	reports := w.reports
+	w.mu.Unlock()
+	if reports > 2*services {
+		t.Errorf("%d conditions were reported of %d services", reports, services)
+	}
+	var services1 corev1.ServiceList
+	must(t, w.client.List(t.Context(), &services1, client.InNamespace(w.web)))
+	if len(services1.Items) != 2*services {
+		t.Errorf("there are %d Services, want %d", len(services1.Items), 2*services)
+	}
+}
