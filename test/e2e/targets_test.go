@@ -215,6 +215,9 @@ func controlOnce(ctx context.Context, objects dynamic.ResourceInterface, namespa
 	if err != nil {
 		return err
 	}
+	if now, _, _ := unstructured.NestedInt64(object.Object, "spec", "replicas"); now != want {
+		return nil // it changed meanwhile, and the watch would not tell
+	}
 	watcher, err := objects.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=web", ResourceVersion: object.GetResourceVersion()})
 	if err != nil {
 		return err
