@@ -12,9 +12,9 @@ func TestQuantiles(t *testing.T) {
 	for i := range 100 {
 		samples = append(samples, time.Duration(100-i)*time.Millisecond)
 	}
-	for q, want := range map[float64]time.Duration{0: 1, 0.5: 51, 0.99: 100, 1: 100} {
-		if got := Quantile(samples, q); got != want*time.Millisecond {
-			t.Errorf("the quantile %v is %v; want %v ms", q, got, int(want))
+	for q, want := range map[float64]string{0: "1.0", 0.5: "51.0", 0.99: "100", 1: "100"} {
+		if got := Milliseconds(Quantile(samples, q)); got != want {
+			t.Errorf("the quantile %v is %s ms; want %s", q, got, want)
 		}
 	}
 	if got := Median(nil); got != 0 {

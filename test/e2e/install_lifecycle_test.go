@@ -144,7 +144,7 @@ func (a *aside) install(t *testing.T, o install.Options) *install.Release {
 	go func() { watched <- watch.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
-		<-watched
+		_ = <-watched // it is nil
 		if err := watch.Report(t.Output()); err != nil {
 			t.Error(err)
 		}

@@ -75,7 +75,7 @@ func (o *Observer) Run(ctx context.Context) error {
 	err := <-ended
 	cancel()
 	for range 2 {
-		<-ended
+		_ = <-ended // because of the first
 	}
 	o.update(func() { o.err = err })
 	return err
@@ -83,11 +83,10 @@ func (o *Observer) Run(ctx context.Context) error {
 
 // Asleep waits until an application is to have no replicas, and has none.
 func (o *Observer) Asleep(ctx context.Context, app string) error {
-	_, err := o.await(ctx, app+" is asleep", func() bool {
+	return o.await(ctx, app+" is asleep", func() bool {
 		a := o.apps[app]
 		return a != nil && a.replicas == 0 && len(a.pods) == 0 && a.ready().address == ""
 	})
-	return err
 }
 
 // start is what was seen of an application's way from zero.
@@ -95,7 +94,7 @@ type start struct{ raised, addressed, ready time.Time }
 
 // readySince waits until a slice has a ready endpoint of an application, and returns its address.
 func (o *Observer) readySince(ctx context.Context, app string) (address string, s start, err error) {
-	_, err = o.await(ctx, app+" has a ready endpoint", func() bool {
+	err = o.await(ctx, app+" has a ready endpoint", func() bool {
 		a := o.apps[app]
 		if a == nil || a.ready().address == "" {
 			return false
@@ -108,7 +107,7 @@ func (o *Observer) readySince(ctx context.Context, app string) (address string, 
 
 // addressed waits until an application's scale and a pod's address were seen.
 func (o *Observer) addressed(ctx context.Context, app string) (s start, err error) {
-	_, err = o.await(ctx, app+" has an address", func() bool {
+	err = o.await(ctx, app+" has an address", func() bool {
 		a := o.apps[app]
 		if a == nil || a.replicas == 0 || a.start().addressed.IsZero() {
 			return false
@@ -120,21 +119,21 @@ func (o *Observer) addressed(ctx context.Context, app string) (s start, err erro
 }
 
 // await waits until a condition, which is asked under the lock, holds.
-func (o *Observer) await(ctx context.Context, what string, good func() bool) (time.Time, error) {
+func (o *Observer) await(ctx context.Context, what string, good func() bool) error {
 	for {
 		o.mu.Lock()
 		ok, err, changed := good(), o.err, o.changed
 		o.mu.Unlock()
 		switch {
 		case ok:
-			return time.Now(), nil
+			return nil
 		case err != nil:
-			return time.Time{}, err
+			return err
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("wait until %s: %w", what, context.Cause(ctx))
+			return fmt.Errorf("wait until %s: %w", what, context.Cause(ctx))
 		}
 	}
 }

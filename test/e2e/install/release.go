@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -33,20 +34,20 @@ type Release struct {
 
 // Install installs the chart, or upgrades a release that was left, and returns when helm says that it is ready.
 func Install(ctx context.Context, helm *Helm, kube kubernetes.Interface, o Options) (*Release, error) {
-	o = o.complete()
-	args := append([]string{"upgrade", "--install", o.Release, helm.Chart, "--create-namespace"}, o.Arguments()...)
+	release, namespace := o.names()
+	args := append([]string{"upgrade", "--install", release, helm.Chart, "--create-namespace"}, o.Arguments()...)
 	if _, err := helm.Run(ctx, args...); err != nil {
 		return nil, err
 	}
-	return Find(ctx, kube, o.Release, o.Namespace)
+	return Find(ctx, kube, release, namespace)
 }
 
 // Arguments are what helm install, upgrade and rollback of this release have in common: its namespace, that helm waits for
 // it, and its values. A value of o.Values wins over one of ours.
 func (o Options) Arguments() []string {
-	o = o.complete()
+	_, namespace := o.names()
 	repository, tag := splitImage(o.Image)
-	args := []string{"--namespace", o.Namespace, "--wait", "--timeout=90s"}
+	args := []string{"--namespace", namespace, "--wait", "--timeout=90s"}
 	for _, value := range append([]string{"image.repository=" + repository, "image.tag=" + tag, "image.pullPolicy=IfNotPresent"}, o.Values...) {
 		args = append(args, "--set", value)
 	}
@@ -98,14 +99,8 @@ func (r *Release) Pod(ctx context.Context, kube kubernetes.Interface) (*corev1.P
 	return &pods[0], nil
 }
 
-func (o Options) complete() Options {
-	if o.Release == "" {
-		o.Release = "dormouse"
-	}
-	if o.Namespace == "" {
-		o.Namespace = "dormouse"
-	}
-	return o
+func (o Options) names() (release, namespace string) {
+	return cmp.Or(o.Release, "dormouse"), cmp.Or(o.Namespace, "dormouse")
 }
 
 // selector chooses what belongs to a release.
