@@ -89,8 +89,8 @@ type schema struct {
 
 // paths are the properties that a schema knows, down to where it lets anything be.
 func (s schema) paths(definitions map[string]schema, path string) (all []string) {
-	if s.Ref != "" {
-		s = definitions[strings.TrimPrefix(s.Ref, "#/definitions/")]
+	if name, ok := strings.CutPrefix(s.Ref, "#/definitions/"); ok {
+		return definitions[name].paths(definitions, path)
 	}
 	if s.Properties == nil {
 		return []string{path}
