@@ -80,6 +80,7 @@ func (h *History) note(p *corev1.Pod) {
 			}
 			h.containers[c.spec.Name] = w
 		}
+		w.restarts = min(w.restarts, c.status.RestartCount) // kubelet counts anew in another sandbox
 		w.note(c.status)
 	}
 	h.seen = true

@@ -191,7 +191,7 @@ func readHTTP(check *Check, get *corev1.HTTPGetAction, c *corev1.Container, addr
 		u = &url.URL{Path: get.Path}
 	}
 	check.Path = "/" + strings.TrimPrefix(u.EscapedPath(), "/")
-	if u.RawQuery != "" {
+	if u.RawQuery != "" || u.ForceQuery {
 		check.Path += "?" + u.RawQuery
 	}
 	for _, h := range get.HTTPHeaders {

@@ -154,6 +154,7 @@ type wire struct {
 	noted   []string   // "GET /path"
 	watches int        // that are open
 	before  func(*http.Request) error
+	closed  chan struct{} // closed when a watch is, or nil
 }
 
 func (w *wire) wrap(next http.RoundTripper) http.RoundTripper {
@@ -183,6 +184,18 @@ func (w *wire) count(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.watches += n
+	if n < 0 && w.closed != nil {
+		close(w.closed)
+		w.closed = nil
+	}
+}
+
+// whenClosed returns what is closed when the next watch is.
+func (w *wire) whenClosed() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = make(chan struct{})
+	return w.closed
 }
 
 func (w *wire) open() int {

@@ -6,6 +6,9 @@ import (
 	"os"
 	"testing"
 
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
 	testcluster "github.com/dormouse-dev/dormouse/test/cluster"
 )
 
@@ -13,6 +16,7 @@ import (
 const kubeconfig = "DORMOUSE_TARGET_TEST_KUBECONFIG"
 
 func TestMain(m *testing.M) {
+	log.SetLogger(logr.Discard())
 	c, end, err := testcluster.Temporary(context.Background(), testcluster.Options{ControlPlaneOnly: true, Progress: os.Stderr})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start a control plane:", err)
