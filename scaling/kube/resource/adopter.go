@@ -11,6 +11,7 @@ import (
 
 	"github.com/dormouse-dev/dormouse/scaling"
 	"github.com/dormouse-dev/dormouse/scaling/kube"
+	"github.com/dormouse-dev/dormouse/scaling/kube/mirror"
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 )
 
@@ -52,6 +53,7 @@ func (c *Controller) adoptOnce(now time.Time) {
 	for key, r := range c.records {
 		if r.gone && !c.heldLocked(r) {
 			delete(c.records, key)
+			c.forgetReportsLocked(key)
 			changed = true
 			continue
 		}
@@ -112,7 +114,7 @@ func (c *Controller) handOn(records []*record) {
 	c.mu.Unlock()
 
 	conflicts := make(map[scaling.Key][]Conflict)
-	for _, conflict := range c.options.Adopt(definitions, owners(objects)) {
+	for _, conflict := range c.options.Adopt(definitions, mirror.Owners(objects)) {
 		conflicts[conflict.Service] = append(conflicts[conflict.Service], conflict)
 	}
 

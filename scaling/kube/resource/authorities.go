@@ -17,9 +17,13 @@ import (
 const (
 	// authorityKey is the key of a ConfigMap that certificates are read from, as cert-manager and Kubernetes itself write it.
 	authorityKey = "ca.crt"
-	// authorityEvery is how often a ConfigMap is read again, and authorityRetry how soon after the API server did not answer.
-	authorityEvery, authorityRetry = time.Minute, time.Second
-	authorityTimeout               = 5 * time.Second
+	// authorityEvery is how often a ConfigMap is read again; sooner where it has no certificates, and where the API server did
+	// not answer.
+	authorityEvery   = time.Minute
+	authorityMissing = 5 * time.Second
+	authorityRetry   = time.Second
+
+	authorityTimeout = 5 * time.Second
 )
 
 // configMap names one; the zero value is none.
@@ -138,17 +142,17 @@ func (a *authorities) read(ctx context.Context, name configMap) {
 	switch {
 	case apierrors.IsNotFound(err):
 		found.problem = fmt.Sprintf("there is no such ConfigMap; it must be in namespace %s and have the key %s", name.namespace, authorityKey)
-		wait = authorityRetry * 10
+		wait = authorityMissing
 	case apierrors.IsForbidden(err):
 		found.problem = "the activator is not allowed to read the ConfigMap; its role needs get of configmaps in namespace " + name.namespace
-		wait = authorityRetry * 10
+		wait = authorityMissing
 	case err != nil:
 		wait = authorityRetry // what was found before goes on being true
 	default:
 		var ok bool
 		if found.pem, ok = object.Data[authorityKey]; !ok {
 			found.problem = "the ConfigMap has no key " + authorityKey
-			wait = authorityRetry * 10
+			wait = authorityMissing
 		}
 	}
 	a.mu.Lock()

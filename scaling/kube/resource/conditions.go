@@ -43,6 +43,10 @@ func (f *facts) conditions(s *v1alpha1.ElasticServiceStatus) {
 			"another writer reverted the scale again and again; the target is not put to sleep any more", "NotReverted")
 	}
 	for _, report := range f.reports {
+		if report.Status == "" {
+			meta.RemoveStatusCondition(c.list, report.Type)
+			continue
+		}
 		c.set(report.Type, report.Status, report.Reason, report.Message)
 	}
 }

@@ -79,7 +79,7 @@ type Controller struct {
 
 	mu      sync.Mutex // guards the following, and all they point to but what is marked immutable
 	records map[scaling.Key]*record
-	reports map[scaling.Key]map[string]metav1.Condition // by type; of MIRROR, which may know of a resource first
+	reports map[scaling.Key]map[string]metav1.Condition // by type; there may be some before there is a record
 }
 
 // queue holds the keys of resources that a worker shall look at.
@@ -144,22 +144,18 @@ func (c *Controller) Run(ctx context.Context) error {
 // Adopted reports whether all resources that there were at the start have been handed on.
 func (c *Controller) Adopted() bool { return c.adopted.Load() }
 
-// Report makes a condition of a resource's status what somebody else has found. An empty status takes it back. It may be
-// called at any moment, by anybody, and does not wait.
+// Report makes a condition of a resource's status what somebody else has found; an empty status takes it away. What
+// nobody has reported yet stays as it was. It may be called at any moment, by anybody, and does not wait.
 func (c *Controller) Report(key scaling.Key, conditionType string, status metav1.ConditionStatus, reason, message string) {
 	c.mu.Lock()
 	known := c.reports[key]
-	if status == "" {
-		delete(known, conditionType)
-		if len(known) == 0 {
-			delete(c.reports, key)
-		}
-	} else {
-		if known == nil {
-			known = make(map[string]metav1.Condition)
-			c.reports[key] = known
-		}
-		known[conditionType] = metav1.Condition{Type: conditionType, Status: status, Reason: reason, Message: message}
+	if known == nil {
+		known = make(map[string]metav1.Condition)
+		c.reports[key] = known
+	}
+	known[conditionType] = metav1.Condition{Type: conditionType, Status: status, Reason: reason, Message: message}
+	if c.records[key] == nil {
+		c.forgetReportsLocked(key)
 	}
 	c.mu.Unlock()
 	c.touch(key)

@@ -3,8 +3,10 @@ package resource
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -114,6 +116,15 @@ func (c *Controller) miss(o any) {
 	}
 	c.mu.Unlock()
 	c.markDirty()
+}
+
+// forgetReportsLocked forgets that conditions were taken away from a resource that is not there.
+func (c *Controller) forgetReportsLocked(key scaling.Key) {
+	known := c.reports[key]
+	maps.DeleteFunc(known, func(_ string, report metav1.Condition) bool { return report.Status == "" })
+	if len(known) == 0 {
+		delete(c.reports, key)
+	}
 }
 
 // describes reports whether nothing of es but its authority can have changed what was compiled.

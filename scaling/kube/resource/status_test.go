@@ -183,11 +183,15 @@ func TestConditionsOutOfTheOrdinaryComeAndStayAsFalse(t *testing.T) {
 		}
 	}
 	f = about(odd, awake())
+	f.reports = []metav1.Condition{{Type: "NameTaken"}}
 	over := f.status()
 	for _, conditionType := range []string{"HostClaimed", "SleepSuspended", "NoTrafficYet", "Contended"} {
 		if got := shown(over, conditionType); !strings.HasPrefix(got, "False ") {
 			t.Errorf("%s is over: %q", conditionType, got)
 		}
+	}
+	if got := shown(over, "NameTaken"); got != "" {
+		t.Errorf("a condition that was taken away is %q", got)
 	}
 }
 

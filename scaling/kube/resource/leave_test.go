@@ -1,0 +1,155 @@
+package resource
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
+)
+
+func finalized(es *v1alpha1.ElasticService) bool {
+	return es != nil && len(es.Finalizers) == 1 && es.Status.Phase != ""
+}
+
+func TestDeletingAResourceLeavesItsTargetAwake(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	w.await("shop", "finalized", finalized)
+	w.remove("shop")
+	w.awaitGone("shop")
+	if got := w.fake.Scales(w.key("shop")); len(got) != 1 || got[0] != 1 {
+		t.Errorf("its scale was written %v", got)
+	}
+	w.until("it is not handed on any more", func() bool { return w.definition("shop") == nil })
+}
+
+func TestDeletingCanLeaveTheTargetAsItIs(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop", func(es *v1alpha1.ElasticService) { es.Spec.OnDelete = v1alpha1.DeleteLeave })
+	w.await("shop", "finalized", finalized)
+	w.remove("shop")
+	w.awaitGone("shop")
+	if got := w.fake.Scales(w.key("shop")); len(got) != 0 {
+		t.Errorf("its scale was written %v", got)
+	}
+}
+
+func TestAResourceStaysWhileRequestsWaitForIt(t *testing.T) {
+	w := newWorld(t)
+	for _, policy := range []v1alpha1.DeletePolicy{v1alpha1.DeleteWake, v1alpha1.DeleteLeave} {
+		name := strings.ToLower("shop-" + string(policy))
+		w.create(name, func(es *v1alpha1.ElasticService) { es.Spec.OnDelete = policy })
+		w.await(name, "finalized", finalized)
+		w.gates.set(w.key(name), scaling.Activity{Held: 1})
+		w.remove(name)
+		<-time.After(3 * leavingEvery)
+		if es := w.get(name); es.DeletionTimestamp == nil || w.definition(name) == nil {
+			t.Errorf("%s was let go while a request waited", name)
+		}
+		w.gates.set(w.key(name), scaling.Activity{})
+		w.awaitGone(name)
+		w.until("it is not handed on any more", func() bool { return w.definition(name) == nil })
+	}
+}
+
+// Whoever removes the finalizer by force loses no request either.
+func TestARequestIsServedAlthoughItsResourceIsGone(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	w.await("shop", "finalized", finalized)
+	w.gates.set(w.key("shop"), scaling.Activity{Held: 1})
+	w.set(func() { w.writes = false })
+	w.remove("shop")
+	w.edit("shop", func(es *v1alpha1.ElasticService) { es.Finalizers = nil })
+	w.awaitGone("shop")
+	w.create("cart")
+	w.until("the other one is adopted", func() bool { return w.definition("cart") != nil })
+	if w.definition("shop") == nil {
+		t.Error("who waits for it is refused")
+	}
+	w.gates.set(w.key("shop"), scaling.Activity{})
+	w.controller.markDirty()
+	w.until("it is not handed on any more", func() bool { return w.definition("shop") == nil })
+}
+
+func TestATargetOfAnotherResourceIsNotWoken(t *testing.T) {
+	w := newWorld(t)
+	share := func(es *v1alpha1.ElasticService) { es.Spec.ScaleTargetRef.Name = "shop" }
+	w.create("shop", share)
+	w.create("shop-grpc", share)
+	w.await("shop", "finalized", finalized)
+	w.await("shop-grpc", "finalized", finalized)
+	w.remove("shop")
+	w.awaitGone("shop")
+	if got := w.fake.Scales(w.key("shop-grpc")); len(got) != 0 {
+		t.Errorf("its scale was written %v", got)
+	}
+	w.remove("shop-grpc")
+	w.awaitGone("shop-grpc")
+	if got := w.fake.Scales(w.key("shop-grpc")); len(got) != 1 {
+		t.Errorf("the last one's scale was written %v", got)
+	}
+}
+
+func TestATargetThatIsGoneKeepsNobody(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	w.await("shop", "finalized", finalized)
+	w.fake.Intercept(func(context.Context, *scaling.Service, int32) error {
+		return &scaling.Failure{Reason: scaling.ReasonTargetMissing, Message: "there is no Deployment shop"}
+	}, nil)
+	w.remove("shop")
+	w.awaitGone("shop")
+}
+
+func TestAWakeThatFailsForNowIsTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	w.await("shop", "finalized", finalized)
+	refusals := 3
+	w.fake.Intercept(func(context.Context, *scaling.Service, int32) error {
+		if refusals--; refusals >= 0 {
+			return errors.New("the API server is busy")
+		}
+		return nil
+	}, nil)
+	w.remove("shop")
+	w.awaitGone("shop")
+	if got := w.fake.Scales(w.key("shop")); len(got) != 4 {
+		t.Errorf("its scale was written %v", got)
+	}
+}
+
+// A mistake that came after the last process had accepted the resource does not keep its target asleep.
+func TestAResourceThatIsDeletedWithAMistakeIsWokenNonetheless(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	w.await("shop", "finalized", finalized)
+	w.end()
+	w.edit("shop", func(es *v1alpha1.ElasticService) { es.Spec.Routes = []v1alpha1.Route{{Paths: []string{"/.."}}} })
+	w.start()
+	w.awaitCondition("shop", "Accepted", "False InvalidSpec")
+	if w.definition("shop") != nil {
+		t.Error("it is in use")
+	}
+	w.remove("shop")
+	w.awaitGone("shop")
+	if got := w.fake.Scales(w.key("shop")); len(got) != 1 {
+		t.Errorf("its scale was written %v", got)
+	}
+}
+
+func TestAResourceThatIsBeingDeletedIsNotPutToSleep(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop", func(es *v1alpha1.ElasticService) { es.Spec.Idle.After = "1h" })
+	w.await("shop", "finalized", finalized)
+	w.gates.set(w.key("shop"), scaling.Activity{Held: 1})
+	w.remove("shop")
+	w.until("it stays awake", func() bool { d := w.definition("shop"); return d != nil && d.Service.Idle.After == 0 })
+	w.gates.set(w.key("shop"), scaling.Activity{})
+	w.awaitGone("shop")
+}
