@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,13 +70,14 @@ type world struct {
 	mu          sync.Mutex // guards the following
 	definitions []*Definition
 	waiting     int
+	shared      map[string]bool
 }
 
 func (p *plane) world(t *testing.T, waiting int, change ...func(*Options)) *world {
 	t.Helper()
 	p.mu.Lock()
 	p.namespaces++
-	w := &world{plane: p, t: t, namespace: fmt.Sprintf("test-%d", p.namespaces), waiting: waiting}
+	w := &world{plane: p, t: t, namespace: fmt.Sprintf("test-%d", p.namespaces), waiting: waiting, shared: make(map[string]bool)}
 	p.mu.Unlock()
 	_, err := p.kube.Kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}, metav1.CreateOptions{})
 	if err != nil {
@@ -178,6 +180,21 @@ func (w *world) define(name string, replicas scaling.Replicas, change ...func(*D
 	return &d.Service
 }
 
+// share makes a service of a Deployment that other services may have, too.
+func (w *world) share(name, deployment string) *scaling.Service {
+	w.t.Helper()
+	w.mu.Lock()
+	known := w.shared[deployment]
+	w.shared[deployment] = true
+	w.mu.Unlock()
+	if !known {
+		w.deploy(deployment, scaling.Replicas{}, manner{})
+	}
+	return w.define(name, scaling.Replicas{}, func(d *Definition) {
+		d.ServiceName, d.TargetRef.Name = deployment, deployment
+	})
+}
+
 func (p *plane) harness(t *testing.T, waiting int) *backendtest.Harness {
 	w := p.world(t, waiting)
 	order := func(what string) func(scaling.Key) {
@@ -186,6 +203,9 @@ func (p *plane) harness(t *testing.T, waiting int) *backendtest.Harness {
 	return &backendtest.Harness{
 		Backend: w.backend,
 		Add: func(name string, replicas scaling.Replicas, behavior backendtest.Behavior) *scaling.Service {
+			if strings.HasPrefix(name, "sleeper-") { // hundreds: for the Backend they are many, for the API server one
+				return w.share(name, "sleeper")
+			}
 			return w.deploy(name, replicas, map[backendtest.Behavior]manner{
 				backendtest.Answering: {},
 				backendtest.Crashing:  {crashing: true},
