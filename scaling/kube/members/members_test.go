@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -188,14 +189,11 @@ func (w *world) run(t *testing.T, namespace, own string) *members.Members {
 func (w *world) start(t *testing.T, c *cluster.Cluster, m *members.Members) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 2)
-	go func() { ended <- c.Cache.Start(ctx) }()
-	go func() { ended <- m.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-		<-ended
-	})
+	var parts sync.WaitGroup
+	for _, run := range []func(context.Context) error{c.Cache.Start, m.Run} {
+		parts.Go(func() { _ = run(ctx) }) // ctx's error
+	}
+	t.Cleanup(func() { cancel(); parts.Wait() })
 }
 
 // pod makes a Pod that no scheduler knows, and that stays when it is deleted until it is released.

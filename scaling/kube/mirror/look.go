@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/scaling"
@@ -106,17 +107,18 @@ func (m *Mirror) plan(ctx context.Context, es *v1alpha1.ElasticService, at int32
 		p.removeSlices(m, es, old) // what they name may be another's by now
 		return p, nil
 	}
-	port, err := m.planService(ctx, p, es, have, at)
-	if err != nil || port == nil {
+	made, err := m.planService(ctx, p, es, have, at)
+	if err != nil || made == nil {
 		return p, err
 	}
-	m.planSlices(p, es, have, old, port)
+	m.planSlices(p, es, made, old)
 	return p, nil
 }
 
-// planService returns the mirror's one port; nil: there is no mirror, and none is to be made. While the backend's Service
-// is not there, or its port is not, the mirror stays as it was: requests go on to be held.
-func (m *Mirror) planService(ctx context.Context, p *plan, es *v1alpha1.ElasticService, have *corev1.Service, at int32) (*corev1.ServicePort, error) {
+// planService returns the mirror with the port that it has or gets, and the families that it has; nil: there is no mirror,
+// and none is to be made. While the backend's Service is not there, or its port is not, the mirror stays as it was: requests
+// go on to be held.
+func (m *Mirror) planService(ctx context.Context, p *plan, es *v1alpha1.ElasticService, have *corev1.Service, at int32) (*corev1.Service, error) {
 	backend, err := m.service(ctx, es.Namespace, es.Spec.Service.Name)
 	if err != nil {
 		return nil, err
@@ -133,35 +135,39 @@ func (m *Mirror) planService(ctx context.Context, p *plan, es *v1alpha1.ElasticS
 	case mirrored == nil && len(have.Spec.Ports) == 0:
 		return nil, nil //nolint:nilnil // As its comment says.
 	case mirrored == nil:
-		port := have.Spec.Ports[0]
-		port.TargetPort.IntVal = at
-		return &port, nil
+		made := have.DeepCopy()
+		made.Spec.Ports[0].TargetPort = intstr.FromInt32(at)
+		return made, nil
 	}
 	want := wantedService(es, backend, mirrored, at)
 	switch {
 	case es.DeletionTimestamp != nil:
 	case have == nil:
-		p.add(m.create(want))
+		p.add(m.create(want.DeepCopy())) // into which the answer is read
+		return want, nil
 	case fixed(have, want):
 		p.add(m.remove(have)) // its deletion is seen, and another made
 	case !sameService(have, want):
 		p.add(m.patchService(have, want))
 	}
-	return &want.Spec.Ports[0], nil
+	made := want.DeepCopy()
+	made.Spec.IPFamilies = have.Spec.IPFamilies
+	return made, nil
 }
 
-func (m *Mirror) planSlices(p *plan, es *v1alpha1.ElasticService, have *corev1.Service, old [2]*discoveryv1.EndpointSlice, port *corev1.ServicePort) {
+func (m *Mirror) planSlices(p *plan, es *v1alpha1.ElasticService, made *corev1.Service, old [2]*discoveryv1.EndpointSlice) {
 	if !m.options.Members.Synced() {
 		return // nothing is known of who serves
 	}
 	var s sight
+	port := &made.Spec.Ports[0]
 	for i, f := range families() {
 		switch {
 		case old[i] != nil && !metav1.IsControlledBy(old[i], es):
-			p.service = state{metav1.ConditionFalse, v1alpha1.ConditionNameTaken,
-				"an EndpointSlice named " + old[i].Name + " is there already, and is not this resource's; when it is deleted, Dormouse makes its own"}
+			message := "an EndpointSlice named " + old[i].Name + " is there already, and is not this resource's; when it is deleted, Dormouse makes its own"
+			p.service = state{metav1.ConditionFalse, v1alpha1.ConditionNameTaken, message}
 			continue
-		case !serviceHas(have, f):
+		case !serviceHas(made, f):
 			if old[i] != nil {
 				p.add(m.remove(old[i]))
 			}

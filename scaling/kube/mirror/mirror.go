@@ -29,7 +29,7 @@ const (
 
 	suffix = "-activator" // of a mirror's name; ElasticServices leave room for it
 
-	workers    = 16 // resources that are looked at at once, which bounds the writes at once
+	workers    = 16 // resources looked at side by side, which bounds the writes too
 	patience   = 2 * time.Second
 	firstRetry = 5 * time.Millisecond
 	lastRetry  = 30 * time.Second
@@ -63,7 +63,7 @@ type Options struct {
 type Mirror struct {
 	options Options
 	logger  *zap.Logger
-	queue   workqueue.TypedRateLimitingInterface[scaling.Key]
+	queue   workqueue.TypedRateLimitingInterface[scaling.Key] // of resources to be looked at; from Run on
 	peers   *peers
 
 	mu       sync.Mutex // guards the following
@@ -84,17 +84,15 @@ func New(options Options) *Mirror {
 		options.Report = func(scaling.Key, string, metav1.ConditionStatus, string, string) {}
 	}
 	m := &Mirror{
-		options: options,
-		logger:  options.Logger.Named("mirror"),
-		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[scaling.Key](firstRetry, lastRetry)),
+		options:  options,
+		logger:   options.Logger.Named("mirror"),
 		ledger:   newLedger(ports, ports.anywhere()),
 		backends: newBackends(),
 		named:    newNamed(),
 		late:     make(map[scaling.Key]time.Time),
 		told:     make(map[scaling.Key]*told),
 	}
-	m.peers = newPeers(options.Dial, m.queue.Add)
+	m.peers = newPeers(options.Dial, func(key scaling.Key) { m.queue.Add(key) })
 	return m
 }
 
@@ -103,6 +101,9 @@ func New(options Options) *Mirror {
 // away.
 func (m *Mirror) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	m.queue = workqueue.NewTypedRateLimitingQueue(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[scaling.Key](firstRetry, lastRetry))
+	defer m.queue.ShutDown()
 	defer m.peers.end()
 	defer cancel()
 	unfollow, synced, err := m.follow(ctx)

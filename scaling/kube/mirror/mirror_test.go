@@ -43,7 +43,7 @@ func TestTheMirror(t *testing.T) {
 		{"goes with its resource, and is not made again meanwhile", goesWithItsResource},
 		{"changes the port of the younger of two that have the same", changesTheYoungers},
 		{"says when no port is left", saysWhenNoPortIsLeft},
-		{"is quick for a thousand", isQuickForAThousand},
+		{"is quick for many, and made once", isQuickForMany},
 	} {
 		t.Run(test.promise, func(t *testing.T) { test.run(t, newWorld(t, plane)) })
 	}

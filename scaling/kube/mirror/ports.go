@@ -89,10 +89,9 @@ func (l *ledger) observe(now time.Time, key scaling.Key, c claim) (others []scal
 	}
 	l.keep(now, key, c.port)
 	delete(l.freed, c.port)
-	holders := append(l.holders[c.port], key)
-	slices.SortFunc(holders, l.byAge)
-	l.holders[c.port] = holders
-	for _, holder := range holders {
+	l.holders[c.port] = append(l.holders[c.port], key)
+	slices.SortFunc(l.holders[c.port], l.byAge)
+	for _, holder := range l.holders[c.port] {
 		if holder != key {
 			others = append(others, holder)
 		}

@@ -129,10 +129,9 @@ func objectKey(key scaling.Key, end string) client.ObjectKey {
 	return client.ObjectKey{Namespace: key.Namespace, Name: key.Name + end}
 }
 
-// serviceHas tells whether a mirror has addresses of a family. One that is not there yet is taken to have all; it is
-// looked at again when it is there.
-func serviceHas(have *corev1.Service, f family) bool {
-	return have == nil || len(have.Spec.IPFamilies) == 0 || slices.Contains(have.Spec.IPFamilies, f.is)
+// serviceHas tells whether a mirror has addresses of a family. A Service that says nothing of that is taken to have both.
+func serviceHas(made *corev1.Service, f family) bool {
+	return len(made.Spec.IPFamilies) == 0 || slices.Contains(made.Spec.IPFamilies, f.is)
 }
 
 // lists tells whether a slice has an activator's address with the port.

@@ -1,0 +1,137 @@
+package mirror
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
+)
+
+func TestTheBackendsPort(t *testing.T) {
+	one := []corev1.ServicePort{{Name: "web", Port: 80}}
+	two := []corev1.ServicePort{{Name: "web", Port: 80}, {Name: "grpc", Port: 9000, Protocol: corev1.ProtocolTCP}}
+	dns := []corev1.ServicePort{{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP}, {Name: "dns-tcp", Port: 53, Protocol: corev1.ProtocolTCP}}
+	for _, test := range []struct {
+		what  string
+		ports []corev1.ServicePort
+		named *intstr.IntOrString
+		want  string // the port's name, or a part of the error
+	}{
+		{"the only one", one, nil, "web"},
+		{"by name", two, new(intstr.FromString("grpc")), "grpc"},
+		{"by number", two, new(intstr.FromInt32(80)), "web"},
+		{"by a number that UDP has too", dns, new(intstr.FromInt32(53)), "dns-tcp"},
+		{"none named of two", two, nil, "2 ports; name one"},
+		{"no such name", two, new(intstr.FromString("http")), "no port http; it has web (80), grpc (9000)"},
+		{"no such number", one, new(intstr.FromInt32(81)), "no port 81; it has web (80)"},
+		{"UDP", dns, new(intstr.FromString("dns")), "only TCP"},
+		{"none at all", nil, nil, "has no port"},
+	} {
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "shop"}, Spec: corev1.ServiceSpec{Ports: test.ports}}
+		port, err := backendPort(s, test.named)
+		switch {
+		case err == nil && port.Name != test.want:
+			t.Errorf("%s: port %s, want %s", test.what, port.Name, test.want)
+		case err != nil && !strings.Contains(err.Error(), test.want):
+			t.Errorf("%s: %v, want %s", test.what, err, test.want)
+		}
+	}
+}
+
+func TestAnActivatorsPortIsNotSaidToSpeakTLS(t *testing.T) {
+	for _, test := range []struct {
+		backend  string
+		protocol v1alpha1.Protocol
+		want     string
+	}{
+		{"", v1alpha1.ProtocolAuto, ""},
+		{"", v1alpha1.ProtocolH2C, ""},
+		{"", v1alpha1.ProtocolHTTPS, "http"}, // whose port may be named https
+		{"https", v1alpha1.ProtocolAuto, "http"},
+		{"HTTPS", v1alpha1.ProtocolHTTPS, "http"},
+		{"kubernetes.io/wss", v1alpha1.ProtocolAuto, "kubernetes.io/ws"},
+		{"kubernetes.io/h2c", v1alpha1.ProtocolAuto, "kubernetes.io/h2c"},
+		{"grpc", v1alpha1.ProtocolH2C, "grpc"},
+	} {
+		var backend *string
+		if test.backend != "" {
+			backend = &test.backend
+		}
+		got := ""
+		if p := clearText(backend, test.protocol); p != nil {
+			got = *p
+		}
+		if got != test.want {
+			t.Errorf("appProtocol %q, protocol %s: %q, want %q", test.backend, test.protocol, got, test.want)
+		}
+	}
+}
+
+// A cluster for tests has one family; here is what two come to.
+func TestAMirrorHasItsBackendsFamilies(t *testing.T) {
+	es := &v1alpha1.ElasticService{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "shop"}}
+	port := corev1.ServicePort{Port: 80}
+	six, four := corev1.IPv6Protocol, corev1.IPv4Protocol
+	backend := &corev1.Service{Spec: corev1.ServiceSpec{
+		IPFamilies: []corev1.IPFamily{six, four}, IPFamilyPolicy: new(corev1.IPFamilyPolicyRequireDualStack),
+	}}
+	want := wantedService(es, backend, &port, 12345)
+	if len(want.Spec.IPFamilies) != 1 || want.Spec.IPFamilies[0] != six || *want.Spec.IPFamilyPolicy != corev1.IPFamilyPolicyPreferDualStack {
+		t.Errorf("it has %v, %v; want the first family, and the other if there is one", want.Spec.IPFamilies, *want.Spec.IPFamilyPolicy)
+	}
+	have := want.DeepCopy()
+	have.Spec.IPFamilies, have.Spec.ClusterIP = []corev1.IPFamily{six, four}, "fd00::1"
+	if fixed(have, want) || !sameService(have, want) {
+		t.Error("one that has both families by now is not as wanted")
+	}
+	for i, f := range families() {
+		if !serviceHas(have, f) {
+			t.Errorf("it has no family %d", i)
+		}
+	}
+	have.Spec.IPFamilies = []corev1.IPFamily{four}
+	if !fixed(have, want) || serviceHas(have, families()[1]) {
+		t.Error("one of another first family need not be made anew")
+	}
+}
+
+func TestWhatSlicesSayOfAnAddress(t *testing.T) {
+	n := newNamed()
+	address := []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1")}
+	slice := func(name string, conditions ...discoveryv1.EndpointConditions) *discoveryv1.EndpointSlice {
+		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name}}
+		for _, c := range conditions {
+			s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, Conditions: c})
+		}
+		return s
+	}
+	unsaid := discoveryv1.EndpointConditions{}
+	notReady := discoveryv1.EndpointConditions{Ready: new(false)}
+	terminating := discoveryv1.EndpointConditions{Ready: new(true), Terminating: new(true)}
+	for i, step := range []struct {
+		slice  *discoveryv1.EndpointSlice
+		counts bool
+		want   bool
+	}{
+		{slice("a", notReady, terminating), true, false},
+		{slice("a", unsaid, unsaid), true, true},
+		{slice("b", unsaid), true, true},
+		{slice("a", notReady), true, true},
+		{slice("b", unsaid), false, false}, // gone, or no longer ours
+		{slice("a", unsaid), true, true},
+		{slice("a"), true, false},
+	} {
+		if n.set(step.slice, step.counts); n.any(address) != step.want {
+			t.Errorf("step %d: the address is named: %t, want %t", i, !step.want, step.want)
+		}
+	}
+	if len(n.slices)+len(n.times) != 0 {
+		t.Errorf("it remembers %v %v", n.slices, n.times)
+	}
+}
