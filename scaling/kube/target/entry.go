@@ -107,6 +107,7 @@ func (t *Targets) readScale(ctx context.Context, e *entry) {
 		} else {
 			e.reading.failure = readFailure(err, served, e.ref, failed)
 		}
+		failure := e.reading.failure
 		t.updateLocked(e)
 		t.mu.Unlock()
 		if err == nil {
@@ -116,7 +117,7 @@ func (t *Targets) readScale(ctx context.Context, e *entry) {
 		if !pause(ctx, length, nil) {
 			return
 		}
-		length = min(2*length, longestPause)
+		length = longer(length, failure)
 	}
 }
 

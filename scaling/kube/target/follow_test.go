@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -18,6 +20,7 @@ import (
 )
 
 func TestATargetIsKnownFromItsCreationToItsEnd(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.define(t, "Lamp", true)
 	for _, kind := range []string{"Deployment", "Lamp"} {
@@ -64,6 +67,7 @@ func TestATargetIsKnownFromItsCreationToItsEnd(t *testing.T) {
 
 // A controller says what it has seen by numbers, or, as Argo's does, by their decimals.
 func TestATargetIsSettledOnceItsControllerHasSeenTheSpec(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.define(t, "Kettle", true)
 	u := w.custom(t, "Kettle", "shop", 1)
@@ -92,6 +96,7 @@ func TestATargetIsSettledOnceItsControllerHasSeenTheSpec(t *testing.T) {
 }
 
 func TestAKindThatIsInstalledLaterHealsByItself(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	ref := w.ref("test.example.com/v1", "Late", "shop")
 	f := w.follow(t, ref)
@@ -133,6 +138,7 @@ func (w *world) grant(t *testing.T, user, name string, rules ...rbacv1.PolicyRul
 
 // With namespaces given, Roles are enough; without them the failure says what is missing.
 func TestRightsThatAreMissingAreNamedAndHealOnceGranted(t *testing.T) {
+	t.Parallel()
 	const user = "activator-without-rights"
 	w := newWorld(t, impersonate(user), func(w *world, o *cluster.Options) { o.Namespaces = []string{w.namespace} })
 	w.define(t, "Vault", true)
@@ -174,6 +180,7 @@ func TestRightsThatAreMissingAreNamedAndHealOnceGranted(t *testing.T) {
 
 // Rivals queue all their watches behind one that does not answer.
 func TestAKindWhoseServerHangsDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.wire.meanwhile(func(r *http.Request) error {
 		if strings.Contains(r.URL.Path, "hangs.example.com") || strings.HasSuffix(r.URL.Path, "/statefulsets") {
@@ -201,6 +208,7 @@ func TestAKindWhoseServerHangsDelaysNoOther(t *testing.T) {
 }
 
 func TestOneWatchServesAKindAndEndsWithTheLastFollower(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.deployment(t, "a", 1)
 	w.deployment(t, "b", 2)
@@ -232,6 +240,7 @@ func TestOneWatchServesAKindAndEndsWithTheLastFollower(t *testing.T) {
 }
 
 func TestEveryFollowerIsCalledAndNeverAfterItLeft(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := w.deployment(t, "shop", 1)
 	ref := w.ref("apps/v1", "Deployment", "shop")
@@ -258,5 +267,47 @@ func TestEveryFollowerIsCalledAndNeverAfterItLeft(t *testing.T) {
 	case <-left.changed:
 		t.Error("a follower that left was called two changes later")
 	default:
+	}
+}
+
+// Whichever way the API server is away, what was known stays, nothing is final, and its return is noticed soon.
+func TestAnAPIServerThatIsAwayIsNoFailure(t *testing.T) {
+	t.Parallel()
+	for what, err := range map[string]error{"refuses": syscall.ECONNREFUSED, "is not reached": syscall.EHOSTUNREACH} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			d := w.deployment(t, "shop", 1)
+			ref := w.ref("apps/v1", "Deployment", "shop")
+			f := w.follow(t, ref)
+			f.untilSpec(t, 1)
+			asked := make(chan struct{}, 100)
+			w.wire.cut(func(*http.Request) error {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+				return err
+			})
+			for range 3 { // attempts to watch again
+				<-asked
+			}
+			scaled := w.targets.Scale(t.Context(), ref, -1, 2)
+			if _, final := errors.AsType[*scaling.Failure](scaled); scaled == nil || final {
+				t.Errorf("scale: got %v, want an error that may pass", scaled)
+			}
+			if err := w.patch(t.Context(), d, `{"spec":{"replicas":4}}`); err != nil {
+				t.Fatal(err)
+			}
+			if s := w.targets.State(ref); !s.Known || s.Spec != 1 || s.Failure != nil {
+				t.Errorf("it is %+v, want what was known last", s)
+			}
+			back := time.Now()
+			w.wire.meanwhile(nil)
+			f.untilSpec(t, 4)
+			if took := time.Since(back); took > 5*time.Second {
+				t.Errorf("its return was noticed after %v", took)
+			}
+		})
 	}
 }

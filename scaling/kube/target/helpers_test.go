@@ -155,11 +155,7 @@ type wire struct {
 	watches int        // that are open
 	before  func(*http.Request) error
 	closed  chan struct{} // closed when a watch is, or nil
-}
-
-func (w *wire) wrap(next http.RoundTripper) http.RoundTripper {
-	w.next = next
-	return w
+	bodies  []io.Closer   // of watches
 }
 
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -175,9 +171,17 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := w.next.RoundTrip(r)
 	if err == nil && r.URL.Query().Get("watch") != "" {
 		w.count(1)
+		w.mu.Lock()
+		w.bodies = append(w.bodies, response.Body)
+		w.mu.Unlock()
 		response.Body = &closing{ReadCloser: response.Body, closed: sync.OnceFunc(func() { w.count(-1) })}
 	}
 	return response, err
+}
+
+func (w *wire) wrap(next http.RoundTripper) http.RoundTripper {
+	w.next = next
+	return w
 }
 
 func (w *wire) count(n int) {
@@ -188,6 +192,17 @@ func (w *wire) count(n int) {
 		close(w.closed)
 		w.closed = nil
 	}
+}
+
+// cut breaks all watches, and fails all requests as before says.
+func (w *wire) cut(before func(*http.Request) error) {
+	w.meanwhile(before)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, body := range w.bodies {
+		body.Close()
+	}
+	w.bodies = nil
 }
 
 // whenClosed returns what is closed when the next watch is.
@@ -300,7 +315,7 @@ func (w *world) define(t *testing.T, kind string, withScale bool) *apiextensions
 	}
 	w.create(t, crd)
 	t.Cleanup(func() {
-		if err := w.admin.Delete(context.WithoutCancel(t.Context()), crd); client.IgnoreNotFound(err) != nil {
+		if err := client.IgnoreNotFound(w.admin.Delete(context.WithoutCancel(t.Context()), crd)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -334,7 +349,11 @@ func (w *world) spec(t *testing.T, o client.Object) int32 {
 	if d, ok := o.(*appsv1.Deployment); ok {
 		return *d.Spec.Replicas
 	}
-	n, ok, err := unstructured.NestedInt64(o.(*unstructured.Unstructured).Object, "spec", "size", "count")
+	u, ok := o.(*unstructured.Unstructured)
+	if !ok {
+		t.Fatalf("%T is no object of a kind of ours", o)
+	}
+	n, ok, err := unstructured.NestedInt64(u.Object, "spec", "size", "count")
 	if !ok || err != nil {
 		t.Fatalf("no number of replicas: %v", err)
 	}

@@ -26,7 +26,8 @@ import (
 const (
 	firstPause   = 500 * time.Millisecond // after a failure, growing to the longest
 	longestPause = 30 * time.Second
-	readsAtOnce  = 8 // of scales of one kind
+	troublePause = 2 * time.Second // the longest where it may pass by itself
+	readsAtOnce  = 8               // of scales of one kind
 )
 
 // scope is what one watch sees: the objects of a kind, in one namespace or, where it is empty, in all.
@@ -78,21 +79,36 @@ func (t *Targets) runKind(ctx context.Context, k *kind) {
 	defer cancel()
 	logger := t.logger.With(zap.String("kind", k.scope.kind), zap.String("apiVersion", k.scope.apiVersion))
 	ctx = klog.NewContext(ctx, zapr.NewLogger(logger)) // the watch's own
-	for length := firstPause; ; length = min(2*length, longestPause) {
+	said, length := "", firstPause
+	for {
 		began := time.Now()
 		err := t.watchKind(ctx, k)
 		if ctx.Err() != nil {
 			return
 		}
-		t.setFailure(k, kindFailure(err, k))
-		logger.Warn("targets of this kind are not watched", zap.Error(err))
+		failure := kindFailure(err, k)
+		t.setFailure(k, failure)
+		if err != nil && err.Error() != said {
+			said = err.Error()
+			logger.Warn("targets of this kind are not watched", zap.Error(err))
+		}
 		if time.Since(began) > longestPause {
 			length = firstPause
 		}
 		if !pause(ctx, length, k.kick) {
 			return
 		}
+		length = longer(length, failure)
 	}
+}
+
+// longer is the next pause. What has to be mended by somebody is looked at now and then; an API server that has trouble
+// is asked again soon, since requests may be held until it answers.
+func longer(length time.Duration, failure *scaling.Failure) time.Duration {
+	if failure == nil {
+		return min(2*length, troublePause)
+	}
+	return min(2*length, longestPause)
 }
 
 // watchKind watches until the watch breaks for a reason that calls for looking at the kind anew.
@@ -127,7 +143,7 @@ func (t *Targets) watchKind(ctx context.Context, k *kind) error {
 		cache.ReflectorOptions{
 			Name: s.resource.String(),
 			// An API server that returns is heard of soon: requests may be held.
-			Backoff: &wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 10, Cap: 2 * time.Second},
+			Backoff: &wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 10, Cap: troublePause},
 		},
 	)
 	for {

@@ -17,6 +17,7 @@ import (
 )
 
 func TestAnyKindWithAScaleWakesAndSleepsByOneRequestEach(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.define(t, "Widget", true)
 	w.deployment(t, "shop", 0)
@@ -110,6 +111,7 @@ func (w *world) get(t *testing.T, o client.Object) {
 }
 
 func TestAWakeNeverLowersAndASleepOnlyToTheMinimum(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := w.deployment(t, "shop", 3)
 	ref := w.ref("apps/v1", "Deployment", "shop")
@@ -152,6 +154,7 @@ func (w *world) generation(t *testing.T, d *appsv1.Deployment) int64 {
 
 // Whoever writes between our look and our write is not undone.
 func TestAnotherWriterInBetweenIsReadAgain(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		what              string
 		spec              int32
@@ -189,6 +192,7 @@ func TestAnotherWriterInBetweenIsReadAgain(t *testing.T) {
 }
 
 func TestATargetThatNobodyFollowsIsScaled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.define(t, "Unwatched", true)
 	d := w.deployment(t, "shop", 0)
@@ -208,6 +212,7 @@ func TestATargetThatNobodyFollowsIsScaled(t *testing.T) {
 }
 
 func TestWhatCannotBeScaledFailsForGoodAndSaysWhatWouldBeRight(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.define(t, "Stone", false)
 	w.custom(t, "Stone", "shop", 0)

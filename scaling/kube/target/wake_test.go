@@ -23,6 +23,7 @@ func (w *world) fullQuota(t *testing.T) *corev1.ResourceQuota {
 
 // A Deployment tells of refusals in a condition, a StatefulSet only by Events.
 func TestPodsRefusedByQuotaAreAFailureOnceNoOldOneIsLeft(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"Deployment", "StatefulSet"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -89,6 +90,7 @@ func (f *followed) heard(t *testing.T) {
 }
 
 func TestAWakeThatIsRefusedNothingFailsForNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.deployment(t, "shop", 0)
 	ref := w.ref("apps/v1", "Deployment", "shop")
@@ -112,6 +114,7 @@ func TestAWakeThatIsRefusedNothingFailsForNothing(t *testing.T) {
 }
 
 func TestAKindThatIsMissingIsLookedForAtOnceWhenItIsWoken(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	ref := w.ref("test.example.com/v1", "Sudden", "shop")
 	f := w.follow(t, ref)
