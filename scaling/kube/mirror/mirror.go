@@ -85,7 +85,7 @@ func New(options Options) *Mirror {
 	}
 	m := &Mirror{
 		options:  options,
-		logger:   options.Logger.Named("mirror"),
+		logger:   options.Logger,
 		ledger:   newLedger(ports, ports.anywhere()),
 		backends: newBackends(),
 		named:    newNamed(),
