@@ -1,5 +1,6 @@
-// Command cold measures Dormouse on a real cluster, which it brings up for itself, as root, and takes away again: what
-// it adds to cold starts, beside scaling by hand, and what a thousand services cost it (make bench-cold).
+// Command cold measures Dormouse on a real cluster, which it brings up for itself, as root, and takes away again, or on
+// the one of bin/cluster that $KUBECONFIG belongs to: what Dormouse adds to cold starts, beside scaling by hand, and what
+// a thousand services cost it (make bench-cold).
 //
 // Two Deployments of the same application are started in turn: one by a request to Dormouse, one by hand. All that is
 // measured is seen from outside of Dormouse, by watches of this program's own and by the clock of the machine that all run on.
@@ -62,9 +63,9 @@ func main() {
 }
 
 func run(ctx context.Context, s settings) (err error) {
-	c, end, err := cluster.Temporary(ctx, cluster.Options{Progress: os.Stderr})
+	c, end, err := takeCluster(ctx)
 	if err != nil {
-		return fmt.Errorf("bring up a cluster: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
 	b, err := setUp(ctx, c, s)
@@ -95,6 +96,22 @@ func run(ctx context.Context, s settings) (err error) {
 	}
 	fmt.Printf("\nWritten to %s.\n", s.document)
 	return b.check()
+}
+
+// takeCluster returns a cluster, and what ends it: the one of package cluster that $KUBECONFIG belongs to, or a new one.
+func takeCluster(ctx context.Context) (*cluster.Cluster, func() error, error) {
+	if kubeconfig := os.Getenv("KUBECONFIG"); kubeconfig != "" {
+		c, err := cluster.Open(filepath.Dir(kubeconfig))
+		if err != nil {
+			return nil, nil, fmt.Errorf("KUBECONFIG names no cluster that bin/cluster brought up, and times are only taken on this machine: %w", err)
+		}
+		return c, func() error { return nil }, nil
+	}
+	c, end, err := cluster.Temporary(ctx, cluster.Options{Progress: os.Stderr})
+	if err != nil {
+		return nil, nil, fmt.Errorf("bring up a cluster: %w", err)
+	}
+	return c, end, nil
 }
 
 // bench is one run.
@@ -147,7 +164,7 @@ func setUp(ctx context.Context, c *cluster.Cluster, s settings) (*bench, error) 
 	}
 	b := &bench{
 		settings: s, pods: c.Config().Ranges.Pods,
-		site: &measure.Site{Kube: kube, API: api, Release: release, Namespace: "cold", AppImage: images[1]},
+		site: &measure.Site{Kube: kube, API: api, Release: release, Namespace: "cold-", AppImage: images[1]},
 		kinds: []*kind{
 			{name: "immediate-1s", period: 1},
 			{name: "immediate-10s", period: 10},
@@ -155,8 +172,11 @@ func setUp(ctx context.Context, c *cluster.Cluster, s settings) (*bench, error) 
 			{name: "slow-10s", listens: 700 * time.Millisecond, period: 10},
 		},
 	}
+	if err := b.site.MakeNamespace(ctx); err != nil {
+		return nil, err
+	}
 	b.observer = measure.NewObserver(kube, b.site.Namespace)
-	return b, b.site.MakeNamespace(ctx)
+	return b, nil
 }
 
 // measure measures everything.
@@ -170,7 +190,7 @@ func (b *bench) measure(ctx context.Context) error {
 		return nil
 	}
 	site := *b.site
-	site.Namespace = "fleet"
+	site.Namespace = "fleet-"
 	if err := site.MakeNamespace(ctx); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ package measure
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -51,9 +52,17 @@ func Connect(config *rest.Config) (kubernetes.Interface, client.WithWatch, error
 	return kube, api, err
 }
 
-// MakeNamespace makes the site's namespace.
+// MakeNamespace makes the site's namespace. A name that ends in a hyphen is one that the API server completes.
 func (s *Site) MakeNamespace(ctx context.Context) error {
-	return s.create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace}})
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace}}
+	if strings.HasSuffix(s.Namespace, "-") {
+		ns.Name, ns.GenerateName = "", s.Namespace
+	}
+	if err := s.create(ctx, ns); err != nil {
+		return err
+	}
+	s.Namespace = ns.Name
+	return nil
 }
 
 // App is the test application as it is deployed.
