@@ -65,6 +65,7 @@ type Backend struct {
 	reads   chan struct{} // has room for each pod that may be read now
 	queue   workqueue.TypedInterface[*service]
 
+	looks    atomic.Uint64            // at services so far, for tests of what an event costs
 	synced   atomic.Bool              // every Service and slice has been seen
 	adopting sync.Mutex               // one Adopt at a time
 	adopted  atomic.Pointer[services] // immutable
@@ -305,6 +306,7 @@ func (b *Backend) work() {
 		if ended {
 			return
 		}
+		b.looks.Add(1)
 		s.reconcile(time.Now())
 		b.queue.Done(s)
 	}

@@ -54,5 +54,6 @@ func prepareNetwork() error {
 			return fmt.Errorf("ip %v: %w: %s", arguments, err, out)
 		}
 	}
-	return nil
+	// For IPv6 the route is not enough.
+	return os.WriteFile("/proc/sys/net/ipv6/ip_nonlocal_bind", []byte("1"), 0)
 }

@@ -26,13 +26,15 @@ const (
 
 // manner is how a node treats the pods of one workload. Its zero value has them run, listen and be ready at once.
 type manner struct {
-	crashing bool          // each container ends at once, again and again
-	deaf     bool          // nobody listens
-	linger   time.Duration // before it ends
-	slow     time.Duration // from ready to kubelet's saying so; negative: it never does
-	waiting  *corev1.ContainerStateWaiting
-	families []string // of addresses, "4" or "6"; none: "4"
-	listen   time.Duration
+	crashing      bool          // each container ends at once, again and again
+	deaf          bool          // nobody listens
+	linger        time.Duration // before it ends
+	slow          time.Duration // from ready to kubelet's saying so; negative: it never does
+	waiting       *corev1.ContainerStateWaiting
+	families      []string      // of addresses, "4" or "6"; none: "4"
+	listen        time.Duration // from running to listening
+	unschedulable bool          // the scheduler finds no node
+	eager         bool          // kubelet says ready as soon as it runs, as where no probe is declared
 }
 
 // node plays kubelet, and the scheduler, for all pods of a cluster: it binds them, lets something real listen at a real
@@ -41,8 +43,10 @@ type node struct {
 	t    testing.TB
 	kube kubernetes.Interface
 
-	mu      sync.Mutex // guards the following
+	mu      sync.Mutex                   // guards the following
+	asked   map[types.NamespacedName]int // requests for /probe
 	manners map[types.NamespacedName]manner
+	firsts  map[types.NamespacedName]manner // of the first pod of an app that is seen from now on
 	pods    map[types.UID]*runningPod
 	next    int
 }
@@ -53,17 +57,18 @@ type runningPod struct {
 	app      types.NamespacedName
 	name     string
 	uid      types.UID
-	orders   chan string   // crash, refuse, answer
+	orders   chan string   // crash; any other: look at your manner
 	ending   chan struct{} // closed when it is deleted
 	end      func()
 	ips      []string
 	server   *http.Server // or nil
+	own      *manner      // in place of the app's, or nil
 	restarts int32
 }
 
 // startNode brings a node into a cluster.
 func startNode(t testing.TB, kube kubernetes.Interface) *node {
-	n := &node{t: t, kube: kube, manners: make(map[types.NamespacedName]manner), pods: make(map[types.UID]*runningPod), next: 256}
+	n := &node{t: t, kube: kube, asked: make(map[types.NamespacedName]int), firsts: make(map[types.NamespacedName]manner), manners: make(map[types.NamespacedName]manner), pods: make(map[types.UID]*runningPod), next: 256}
 	ctx, cancel := context.WithCancel(context.Background())
 	var crew sync.WaitGroup
 	t.Cleanup(func() { cancel(); crew.Wait() })
@@ -90,11 +95,18 @@ func (n *node) treat(app types.NamespacedName, m manner) {
 	n.manners[app] = m
 }
 
+// treatNext says how the next pod of an app is treated, and nothing of the others.
+func (n *node) treatNext(app types.NamespacedName, m manner) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.firsts[app] = m
+}
+
 // order tells all running pods of an app to crash, refuse or answer.
 func (n *node) order(app types.NamespacedName, what string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if what != "crash" {
+	if what == "refuse" || what == "answer" {
 		m := n.manners[app]
 		m.deaf = what == "refuse"
 		n.manners[app] = m
@@ -113,6 +125,22 @@ func (n *node) manner(app types.NamespacedName) manner {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.manners[app]
+}
+
+// probes returns how many requests for /probe the pods of an app got.
+func (n *node) probes(app types.NamespacedName) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.asked[app]
+}
+
+func (n *node) serve(app types.NamespacedName, w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/probe" {
+		n.mu.Lock()
+		n.asked[app]++
+		n.mu.Unlock()
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // beat keeps the node alive.
@@ -159,6 +187,10 @@ func (n *node) see(ctx context.Context, crew *sync.WaitGroup, p *corev1.Pod) {
 		node: n, app: app, name: p.Name, uid: p.UID,
 		orders: make(chan string, 100), ending: ending, end: sync.OnceFunc(func() { close(ending) }),
 	}
+	if m, ok := n.firsts[app]; ok {
+		known.own = &m
+		delete(n.firsts, app)
+	}
 	families := n.manners[app].families
 	if families == nil {
 		families = []string{"4"}
@@ -187,6 +219,14 @@ func (p *runningPod) run(ctx context.Context, bound bool) {
 		delete(p.node.pods, p.uid)
 		p.end()
 	}()
+	if p.node.manner(p.app).unschedulable {
+		p.unschedulable(ctx)
+		select {
+		case <-ctx.Done():
+		case <-p.ending:
+		}
+		return
+	}
 	if !bound {
 		binding := &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: p.name, UID: p.uid}, Target: corev1.ObjectReference{Kind: "Node", Name: nodeName}}
 		if err := p.node.kube.CoreV1().Pods(p.app.Namespace).Bind(ctx, binding, metav1.CreateOptions{}); err != nil {
@@ -197,6 +237,9 @@ func (p *runningPod) run(ctx context.Context, bound bool) {
 	}
 	for {
 		m := p.node.manner(p.app)
+		if p.own != nil {
+			m = *p.own
+		}
 		var again <-chan time.Time
 		switch {
 		case m.waiting != nil:
@@ -207,7 +250,7 @@ func (p *runningPod) run(ctx context.Context, bound bool) {
 			again = time.After(30 * time.Millisecond)
 		case m.deaf:
 			p.close()
-			p.write(ctx, running(), false)
+			p.write(ctx, running(), m.eager)
 		default:
 			if p.server == nil {
 				p.write(ctx, running(), false)
@@ -217,6 +260,8 @@ func (p *runningPod) run(ctx context.Context, bound bool) {
 				p.open()
 			}
 			switch {
+			case m.slow < 0:
+				p.write(ctx, running(), false)
 			case m.slow > 0:
 				p.pause(ctx, m.slow)
 				fallthrough
@@ -265,7 +310,7 @@ func (p *runningPod) pause2(ctx context.Context, d time.Duration) {
 }
 
 func (p *runningPod) open() {
-	p.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })}
+	p.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.node.serve(p.app, w, r) })}
 	for _, ip := range p.ips {
 		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(ip, fmt.Sprint(appPort)))
 		if err != nil {
@@ -310,6 +355,15 @@ func (p *runningPod) write(ctx context.Context, state corev1.ContainerState, rea
 	_, err = p.node.kube.CoreV1().Pods(p.app.Namespace).Patch(ctx, p.name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil {
 		p.node.t.Logf("status of %s: %v", p.name, err)
+	}
+}
+
+// unschedulable writes what the scheduler does.
+func (p *runningPod) unschedulable(ctx context.Context) {
+	patch := `{"status":{"conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/1 nodes are available"}]}}`
+	_, err := p.node.kube.CoreV1().Pods(p.app.Namespace).Patch(ctx, p.name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
+	if err != nil && ctx.Err() == nil {
+		p.node.t.Error(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"io"
 	"math"
 	"sync"
 	"time"
@@ -184,7 +185,11 @@ func (s *podSource) ListWithContext(ctx context.Context, options metav1.ListOpti
 
 func (s *podSource) WatchWithContext(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
 	options.LabelSelector = s.selector
-	return s.kube.CoreV1().Pods(s.namespace).Watch(ctx, options)
+	w, err := s.kube.CoreV1().Pods(s.namespace).Watch(ctx, options)
+	if err != nil && ctx.Err() != nil {
+		return nil, io.EOF // for the reflector a usual end, of which it prints nothing
+	}
+	return w, err
 }
 
 func (s *podSource) List(options metav1.ListOptions) (runtime.Object, error) {
