@@ -65,7 +65,7 @@ func (t *Targets) updateLocked(e *entry) {
 		e.wake.condition(time.Now(), o.refused)
 	}
 	state := e.compute(o)
-	if e.wake != nil && state.Failure == nil {
+	if e.wake != nil && state.Failure == nil && state.Spec != 0 { // before it is written, a refusal is of an earlier wake
 		state.Failure = t.refusedLocked(e)
 	}
 	if same(state, e.state) {
