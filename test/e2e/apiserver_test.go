@@ -84,8 +84,9 @@ func TestARequestHeldWithoutTheAPIServerIsServedWhenItReturns(t *testing.T) { //
 			stays(t, 3*time.Second, "held", func() bool { return len(answer) == 0 })
 			fault(t, outage[1])
 			returned := time.Now()
-			wantOK(t, "a request that was held", <-answer)
-			t.Logf("served %v after the API server had returned", time.Since(returned).Round(time.Millisecond))
+			r := <-answer
+			wantOK(t, "a request that was held", r)
+			t.Logf("served %v after the API server had returned: %s", time.Since(returned).Round(time.Millisecond), r.header.Get("Server-Timing"))
 			awaitAsleep(t, namespace, "web")
 		})
 	}

@@ -65,17 +65,15 @@ func TestAnEditWithAMistakeDropsNothing(t *testing.T) {
 	namespace := asleep(t)
 	c := toDormouse(t)
 	wantOK(t, "before", ask(t.Context(), c, urlOf(namespace, "web", "/")))
-	e, err := elastics(t, namespace).Get(t.Context(), "web", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	e.Spec.Endpoint.Protocol = "SPDY"
-	if _, err := elastics(t, namespace).Update(t.Context(), e, metav1.UpdateOptions{}); !apierrors.IsInvalid(err) {
+	err := updateElastic(t, namespace, "web", func(e *v1alpha1.ElasticService) { e.Spec.Endpoint.Protocol = "SPDY" })
+	if !apierrors.IsInvalid(err) {
 		t.Errorf("an edit with a mistake that the schema sees: %v; want it invalid", err)
 	}
 	// The schema knows nothing of ConfigMaps.
-	e.Spec.Endpoint = v1alpha1.Endpoint{Protocol: v1alpha1.ProtocolHTTPS, TLS: &v1alpha1.EndpointTLS{CAConfigMap: "none"}}
-	if _, err := elastics(t, namespace).Update(t.Context(), e, metav1.UpdateOptions{}); err != nil {
+	err = updateElastic(t, namespace, "web", func(e *v1alpha1.ElasticService) {
+		e.Spec.Endpoint = v1alpha1.Endpoint{Protocol: v1alpha1.ProtocolHTTPS, TLS: &v1alpha1.EndpointTLS{CAConfigMap: "none"}}
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	awaitCondition(t, namespace, "web", v1alpha1.ConditionAccepted, metav1.ConditionFalse)

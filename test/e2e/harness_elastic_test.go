@@ -10,7 +10,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -19,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 )
@@ -82,21 +82,24 @@ func idle(after v1alpha1.Duration) func(*v1alpha1.ElasticService) {
 // editElastic changes an ElasticService, and returns when Dormouse has taken the change up.
 func editElastic(t *testing.T, namespace, name string, change func(*v1alpha1.ElasticService)) {
 	t.Helper()
-	for {
+	if err := updateElastic(t, namespace, name, change); err != nil {
+		t.Fatalf("edit the ElasticService %s: %v", name, err)
+	}
+	awaitCondition(t, namespace, name, v1alpha1.ConditionAccepted, metav1.ConditionTrue)
+}
+
+// updateElastic changes an ElasticService, whose status Dormouse may be writing at the same time.
+func updateElastic(t *testing.T, namespace, name string, change func(*v1alpha1.ElasticService)) error {
+	t.Helper()
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		e, err := elastics(t, namespace).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
-			t.Fatalf("edit the ElasticService %s: %v", name, err)
+			return err
 		}
 		change(e)
 		_, err = elastics(t, namespace).Update(t.Context(), e, metav1.UpdateOptions{})
-		if err == nil {
-			break
-		}
-		if !apierrors.IsConflict(err) {
-			t.Fatalf("edit the ElasticService %s: %v", name, err)
-		}
-	}
-	awaitCondition(t, namespace, name, v1alpha1.ConditionAccepted, metav1.ConditionTrue)
+		return err
+	})
 }
 
 // deleteElastic asks for an ElasticService's end; Dormouse's finalizer may keep it for a while.

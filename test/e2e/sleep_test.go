@@ -29,7 +29,7 @@ func wantOther(t *testing.T, what string, r, before reply) {
 // The pods that were put to sleep are still there, and would even answer; they are not asked.
 func TestARequestWakesAServiceWhosePodsAreStillEnding(t *testing.T) {
 	t.Parallel()
-	namespace := asleep(t, "--linger=5s")
+	namespace := asleep(t, "--linger=25s")
 	c := toDormouse(t)
 	first := ask(t.Context(), c, urlOf(namespace, "web", "/"))
 	wantOK(t, "the first request", first)
@@ -39,7 +39,7 @@ func TestARequestWakesAServiceWhosePodsAreStillEnding(t *testing.T) {
 	})
 	again := ask(t.Context(), c, urlOf(namespace, "web", "/"))
 	wantOther(t, "while its pod is ending", again, first)
-	if again.took > 5*time.Second {
+	if again.took > 20*time.Second {
 		t.Errorf("it took %v: it was not woken before the old pod had gone", again.took)
 	}
 }
