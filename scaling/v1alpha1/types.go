@@ -393,6 +393,6 @@ const (
 const (
 	// Finalizer keeps a deleted ElasticService until its target is awake and nobody waits for it.
 	Finalizer = "dormouse.dev/wake"
-	// AnnotationPinnedUntil, in RFC 3339, keeps the target awake until that time.
+	// AnnotationPinnedUntil keeps the target awake until its time, which is in RFC 3339.
 	AnnotationPinnedUntil = "dormouse.dev/pinned-until"
 )

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/dormouse-dev/dormouse/scaling"
 	"github.com/dormouse-dev/dormouse/scaling/kube"
@@ -105,10 +104,17 @@ func (c *Controller) handOn(records []*record) {
 		}
 		staying[target] = staying[target] || !r.source.deleting && !r.gone
 	}
+	news := make(map[scaling.Key]bool)
 	for _, r := range records {
 		if r.adopted != nil {
 			target := r.adopted.Service.Target
+			if !r.pinnedTo.Equal(pins[target]) || r.targetLeft != staying[target] {
+				news[r.key] = true
+			}
 			r.pinnedTo, r.targetLeft = pins[target], staying[target]
+		}
+		if r.fresh {
+			r.fresh, news[r.key] = false, true
 		}
 	}
 	c.mu.Unlock()
@@ -120,11 +126,13 @@ func (c *Controller) handOn(records []*record) {
 
 	c.mu.Lock()
 	for _, r := range records {
-		r.conflicts = conflicts[r.key]
+		if !slices.Equal(r.conflicts, conflicts[r.key]) {
+			r.conflicts, news[r.key] = conflicts[r.key], true
+		}
 	}
 	c.mu.Unlock()
-	for _, r := range records {
-		c.touch(r.key)
+	for key := range news {
+		c.touch(key)
 	}
 }
 
@@ -132,17 +140,15 @@ func (c *Controller) handOn(records []*record) {
 // being deleted is not put to sleep any more, lest nobody wake it.
 func (c *Controller) compileLocked(r *record, source source) {
 	if r.compiled && r.source.uid != source.uid { // another one of the same name
-		*r = record{key: r.key, object: r.object, pinned: r.pinned}
+		*r = record{key: r.key, object: r.object, seen: time.Now(), pinned: r.pinned}
 	}
 	if !r.compiled || r.source.generation != source.generation || r.source.authority != source.authority {
-		before := r.definition
-		var mistakes field.ErrorList
-		if before, mistakes = compile(r.object, source.authority); len(mistakes) == 0 {
-			r.definition = before
+		var definition *kube.Definition
+		if definition, r.mistakes = compile(r.object, source.authority); len(r.mistakes) == 0 {
+			r.definition = definition
 		}
-		r.mistakes = mistakes
 	}
-	r.compiled, r.source, r.pin = true, source, readPin(source.pin)
+	r.compiled, r.fresh, r.source, r.pin = true, true, source, readPin(source.pin)
 	switch {
 	case !source.deleting:
 		r.adopted = r.definition

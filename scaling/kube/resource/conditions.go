@@ -2,6 +2,7 @@ package resource
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -124,11 +125,9 @@ func (c *conditions) ready() {
 // passed reports whether a reason for not being ready is known to be over where neither the backend nor the target's state
 // names it any more.
 func passed(reason string) bool {
-	switch scaling.Reason(reason) {
-	case scaling.ReasonNoService, scaling.ReasonTargetMissing, scaling.ReasonNotScalable, scaling.ReasonForbidden, reasonNotAccepted:
-		return true
-	}
-	return false
+	return slices.Contains([]scaling.Reason{
+		scaling.ReasonNoService, scaling.ReasonTargetMissing, scaling.ReasonNotScalable, scaling.ReasonForbidden, reasonNotAccepted,
+	}, scaling.Reason(reason))
 }
 
 // unknown leaves a condition as it is, or says why there is none yet.

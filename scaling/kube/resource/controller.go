@@ -119,11 +119,12 @@ func (c *Controller) Run(ctx context.Context) error {
 		return fmt.Errorf("watch ElasticServices: %w", err)
 	}
 	defer func() { _ = informer.RemoveEventHandler(registration) }() // it fails where the informer has ended
-	defer c.options.Scaler.Subscribe(func(n scaling.Notice) {
+	unsubscribe := c.options.Scaler.Subscribe(func(n scaling.Notice) {
 		for _, key := range n.Services {
 			c.touch(key)
 		}
-	})()
+	})
+	defer unsubscribe()
 
 	q := workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[scaling.Key](100*time.Millisecond, 30*time.Second))

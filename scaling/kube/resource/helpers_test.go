@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // world is a namespace of a real API server, and a Controller with a real ScaleHandler over a backend in memory.
 type world struct {
@@ -54,14 +54,23 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, fake: backendtest.NewFake(), gates: &gates{use: make(map[scaling.Key]scaling.Activity)}, writes: true,
-		service: make(map[scaling.Key]*scaling.Failure)}
+	w := &world{
+		T: t, fake: backendtest.NewFake(), gates: &gates{use: make(map[scaling.Key]scaling.Activity)}, writes: true,
+		service: make(map[scaling.Key]*scaling.Failure),
+	}
 	w.namespace = strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(fmt.Sprintf("%.40s-%x", t.Name(), time.Now().UnixNano()&0xffffff)))
 	w.cluster = w.connect()
 	w.must(w.cluster.Client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
 	w.start()
 	t.Cleanup(func() { w.end() })
 	return w
+}
+
+// Problem implements [Problems].
+func (w *world) Problem(key scaling.Key) (service, target *scaling.Failure) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.service[key], nil
 }
 
 func (w *world) connect() *cluster.Cluster {
@@ -111,13 +120,6 @@ func (w *world) adopt(definitions []*kube.Definition, ports map[int32]scaling.Ke
 	w.adoptions++
 	w.adopted, w.ports = slices.Clone(definitions), ports
 	return w.conflicts
-}
-
-// Problem implements [Problems].
-func (w *world) Problem(key scaling.Key) (service, target *scaling.Failure) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.service[key], nil
 }
 
 func (w *world) set(change func()) {

@@ -23,11 +23,13 @@ type record struct {
 
 	// object is the newest that we know, be it from the cache or the answer to a write of ours; it is immutable.
 	object *v1alpha1.ElasticService
-	gone   bool // it does not exist any more
+	gone   bool      // it does not exist any more
+	seen   time.Time // when it was seen first
 
 	// What the adopter has made of it.
 	source     source           // of what follows
 	compiled   bool             // anything follows
+	fresh      bool             // no worker has been told of it
 	definition *kube.Definition // the last that was accepted, or nil; immutable
 	adopted    *kube.Definition // that which was handed on: definition, or what is left of it at the end; immutable
 	mistakes   field.ErrorList  // of source's spec; immutable
@@ -81,7 +83,7 @@ func (c *Controller) see(o any) {
 	r := c.records[key]
 	switch {
 	case r == nil:
-		r = &record{key: key, object: es}
+		r = &record{key: key, object: es, seen: time.Now()}
 		c.records[key] = r
 	case older(es, r.object):
 		c.mu.Unlock()

@@ -71,6 +71,11 @@ func (f *facts) heard() bool {
 	return f.known && (f.state.Replicas >= 0 || f.state.Ready+f.state.Pending > 0 || f.state.State != scaling.StateAsleep)
 }
 
+// dawning reports whether there is nothing to say yet but that nothing is known.
+func (f *facts) dawning() bool {
+	return f.known && !f.heard() && len(f.mistakes) == 0 && f.service == nil && f.target == nil
+}
+
 // active is when the service was last seen in use, or nil: a request that only waited is no use.
 func (f *facts) active() *metav1.Time {
 	a := &f.state.Activity

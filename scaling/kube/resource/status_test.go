@@ -248,8 +248,12 @@ func TestAWarningIsNotRepeatedForAWhile(t *testing.T) {
 		event event
 		want  int
 	}{
-		{0, warning, 1}, {time.Minute, warning, 0}, {2 * time.Minute, other, 1}, {20 * time.Minute, other, 1},
-		{20 * time.Minute, normal, 1}, {20 * time.Minute, normal, 1},
+		{0, warning, 1},
+		{time.Minute, warning, 0},
+		{2 * time.Minute, other, 1},
+		{20 * time.Minute, other, 1},
+		{20 * time.Minute, normal, 1},
+		{20 * time.Minute, normal, 1},
 	} {
 		if got := len(r.news(noon.Add(c.after), []event{c.event})); got != c.want {
 			t.Errorf("%d: told %d times, want %d", i, got, c.want)

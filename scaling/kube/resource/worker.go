@@ -206,6 +206,9 @@ func (c *Controller) writeStatus(ctx context.Context, r record) (again time.Dura
 	if wait := r.wrote.Add(statusEvery).Sub(now); wait > 0 {
 		return wait, nil
 	}
+	if wait := r.seen.Add(statusEvery).Sub(now); wait > 0 && f.dawning() {
+		return wait, nil // its target is about to be heard of: one write instead of two
+	}
 	es := r.object.DeepCopy()
 	es.Status = status
 	patch := client.MergeFromWithOptions(r.object, client.MergeFromWithOptimisticLock{})
