@@ -95,6 +95,18 @@ func TestATargetIsSettledOnceItsControllerHasSeenTheSpec(t *testing.T) {
 	f.until(t, "is settled", settled(true))
 }
 
+// A scale that was read may be newer than the object that the watch shows: then its generation is not known yet.
+func TestAScaleThatIsNewerThanItsObjectIsNotSettled(t *testing.T) {
+	t.Parallel()
+	o := &object{uid: "u", rv: "100", generation: 4, observed: 4}
+	for rv, want := range map[string]bool{"99": true, "100": true, "101": false, "opaque": false} {
+		e := &entry{kind: &kind{synced: true}, reading: reading{uid: "u", version: o.version(), rv: rv, spec: 2}}
+		if s := e.compute(o); s.Settled != want || s.Spec != 2 {
+			t.Errorf("a scale of version %s and an object of 100: %+v, want settled %t", rv, s, want)
+		}
+	}
+}
+
 func TestAKindThatIsInstalledLaterHealsByItself(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

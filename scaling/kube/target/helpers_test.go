@@ -156,6 +156,7 @@ type wire struct {
 	before  func(*http.Request) error
 	closed  chan struct{} // closed when a watch is, or nil
 	bodies  []io.Closer   // of watches
+	frozen  chan struct{} // until it is closed, watches tell nothing; or nil
 }
 
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -174,7 +175,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		w.mu.Lock()
 		w.bodies = append(w.bodies, response.Body)
 		w.mu.Unlock()
-		response.Body = &closing{ReadCloser: response.Body, closed: sync.OnceFunc(func() { w.count(-1) })}
+		response.Body = &closing{ReadCloser: response.Body, late: w.late, closed: sync.OnceFunc(func() { w.count(-1) })}
 	}
 	return response, err
 }
@@ -203,6 +204,21 @@ func (w *wire) cut(before func(*http.Request) error) {
 		body.Close()
 	}
 	w.bodies = nil
+}
+
+// delay keeps back what watches tell until thawed.
+func (w *wire) delay() (thaw func()) {
+	frozen := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.frozen = frozen
+	return sync.OnceFunc(func() { close(frozen) })
+}
+
+func (w *wire) late() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.frozen
 }
 
 // whenClosed returns what is closed when the next watch is.
@@ -240,7 +256,16 @@ func (w *wire) meanwhile(before func(*http.Request) error) {
 type closing struct {
 	io.ReadCloser
 
+	late   func() <-chan struct{}
 	closed func()
+}
+
+func (c *closing) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if late := c.late(); late != nil {
+		<-late
+	}
+	return n, err
 }
 
 func (c *closing) Close() error {

@@ -193,6 +193,25 @@ func TestAnotherWriterInBetweenIsReadAgain(t *testing.T) {
 	}
 }
 
+// The watch may be behind: a target that it still shows awake was put to sleep a moment ago.
+func TestAWakeIsNeverLeftOutForWhatALateWatchShows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.deployment(t, "shop", 1)
+	ref := w.ref("apps/v1", "Deployment", "shop")
+	w.follow(t, ref).until(t, "is settled", func(s State) bool { return s.Spec == 1 && s.Settled })
+	defer w.wire.delay()()
+	if err := w.patch(t.Context(), d, `{"spec":{"replicas":0}}`); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.targets.Scale(t.Context(), ref, -1, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.spec(t, d); got != 1 {
+		t.Errorf("it has %d, want 1", got)
+	}
+}
+
 func TestATargetThatNobodyFollowsIsScaled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
