@@ -113,6 +113,11 @@ func release(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1
 	if err := removeMirror(ctx, c, es); err != nil {
 		return err
 	}
+	// What it tells is not true any more. What was learnt for another time stays.
+	stale := []byte(`{"status":{"phase":null,"replicas":null,"readyEndpoints":null,"activatorPort":null,"conditions":null}}`)
+	if err := c.Client.Status().Patch(ctx, es.DeepCopy(), client.RawPatch(types.MergePatchType, stale)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("clear its status: %w", err)
+	}
 	if !slices.Contains(es.Finalizers, v1alpha1.Finalizer) {
 		return nil
 	}

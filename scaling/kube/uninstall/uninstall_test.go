@@ -29,7 +29,9 @@ func TestNothingIsLeftAsleepAndNothingBehind(t *testing.T) {
 	makeDeployment(t, c, "dormouse", 1)
 	shop := makeResource(t, c, "shop", func(es *v1alpha1.ElasticService) { es.Status.WakeReplicas = 3 })
 	makeResource(t, c, "left", func(es *v1alpha1.ElasticService) { es.Spec.OnDelete = v1alpha1.DeleteLeave })
-	makeResource(t, c, "busy", func(es *v1alpha1.ElasticService) { es.Status.WakeReplicas = 2 })
+	makeResource(t, c, "busy", func(es *v1alpha1.ElasticService) {
+		es.Status.WakeReplicas, es.Status.Phase, es.Status.ActivatorPort = 2, "Asleep", 10000
+	})
 	makeResource(t, c, "missing", func(es *v1alpha1.ElasticService) { es.Spec.ScaleTargetRef.Name = "nobody" })
 	makeResource(t, c, "no-such-kind", func(es *v1alpha1.ElasticService) {
 		es.Spec.ScaleTargetRef.APIVersion, es.Spec.ScaleTargetRef.Kind = "example.com/v1", "Nothing"
@@ -54,6 +56,9 @@ func TestNothingIsLeftAsleepAndNothingBehind(t *testing.T) {
 	for _, es := range all.Items {
 		if len(es.Finalizers) > 0 {
 			t.Errorf("%s has still the finalizers %v", es.Name, es.Finalizers)
+		}
+		if es.Status.Phase != "" || es.Status.ActivatorPort != 0 {
+			t.Errorf("%s still says that it is %s, at port %d", es.Name, es.Status.Phase, es.Status.ActivatorPort)
 		}
 	}
 	if _, err := c.Kube.CoreV1().Services("default").Get(t.Context(), "shop-activator", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
