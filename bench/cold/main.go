@@ -162,6 +162,9 @@ func setUp(ctx context.Context, c *cluster.Cluster, s settings) (*bench, error) 
 		install.Describe(ctx, kube, "dormouse", 50, os.Stderr)
 		return nil, fmt.Errorf("install Dormouse: %w", err)
 	}
+	if err := release.Reach(ctx); err != nil {
+		return nil, err
+	}
 	b := &bench{
 		settings: s, pods: c.Config().Ranges.Pods,
 		site: &measure.Site{Kube: kube, API: api, Release: release, Namespace: "cold-", AppImage: images[1]},

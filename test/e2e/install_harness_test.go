@@ -38,6 +38,11 @@ func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
 		install.Describe(ctx, env.client, "dormouse", 50, os.Stdout)
 		return 1, fmt.Errorf("install Dormouse: %w", err)
 	}
+	if env.own != nil {
+		if err := env.dormouse.Reach(ctx); err != nil {
+			return 1, err
+		}
+	}
 	fmt.Fprintf(os.Stdout, "e2e: Dormouse is at %s\n", env.dormouse.HTTP)
 
 	watch := install.NewWatch(env.dormouse, env.client)

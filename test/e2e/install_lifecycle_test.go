@@ -34,7 +34,7 @@ func TestAReleaseLeavesNothing(t *testing.T) {
 	a := newAside(t)
 	ctx := t.Context()
 	site := a.site(t, "apps")
-	options := install.Options{Release: "second", Namespace: "second", Image: env.image, Values: []string{"namespaces={apps}"}}
+	options := install.Options{Release: "second", Namespace: "second", Image: env.image, Values: []string{"namespaces={apps}", "shutdownDelay=2s"}}
 	site.Release = a.install(t, options)
 	if _, err := a.helm.Run(ctx, "test", "second", "--namespace", "second", "--timeout=60s"); err != nil {
 		t.Errorf("helm test: %v", err)
@@ -111,6 +111,7 @@ func newAside(t *testing.T) *aside {
 	if a.rest, err = clientcmd.BuildConfigFromFlags("", a.Kubeconfig()); err != nil {
 		t.Fatal(err)
 	}
+	a.rest.WarningHandler = rest.NoWarnings{} // of kinds that are listed although nobody should use them
 	if a.kube, a.api, err = measure.Connect(a.rest); err != nil {
 		t.Fatal(err)
 	}
@@ -136,6 +137,9 @@ func (a *aside) install(t *testing.T, o install.Options) *install.Release {
 	release, err := install.Install(t.Context(), a.helm, a.kube, o)
 	if err != nil {
 		install.Describe(t.Context(), a.kube, o.Namespace, 50, t.Output())
+		t.Fatal(err)
+	}
+	if err := release.Reach(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	watch := install.NewWatch(release, a.kube)

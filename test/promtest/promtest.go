@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,27 +38,39 @@ type Server struct {
 // server is ready to be queried, not when it has scraped.
 func Start(t testing.TB, target string, args ...string) *Server {
 	t.Helper()
-	return StartDiscovering(t, fmt.Sprintf("{job_name: dormouse, static_configs: [{targets: [%q]}]}", target), args...)
+	return start(t, fmt.Sprintf("{job_name: dormouse, static_configs: [{targets: [%q]}]}", target), find(t, "prometheus"), args)
 }
 
-// StartDiscovering is Start with one element of Prometheus' scrape_configs, in YAML, for a target: where targets are
-// found, and what becomes of their labels.
-func StartDiscovering(t testing.TB, scrape string, args ...string) *Server {
+// StartDiscovering is Start with one element of Prometheus' scrape_configs, in YAML, for a target, and with a name server
+// that is asked instead of the machine's, at its IP address. It needs root: Prometheus gets an /etc/resolv.conf of its own, in a
+// mount namespace. (Debian's Prometheus cannot ask Kubernetes itself, but DNS.)
+func StartDiscovering(t testing.TB, scrape, nameServer string) *Server {
 	t.Helper()
-	program := find(t, "prometheus")
+	resolv := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(resolv, []byte("nameserver "+nameServer+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, scrape, find(t, "unshare"), []string{
+		"--mount", "--", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolv, find(t, "prometheus"),
+	})
+}
+
+// start runs a program with arguments before Prometheus' own, and returns when it says that it is ready.
+func start(t testing.TB, scrape, program string, args []string) *Server {
+	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
 	text := "global: {scrape_interval: 200ms}\nscrape_configs: [" + scrape + "]\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args = append([]string{"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(dir, "data")}, args...)
+	args = append(args, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"))
 
 	// The port is free when it is chosen; who takes it before Prometheus does costs an attempt.
 	var output string
 	for range 3 {
 		address := freeAddress(t)
-		l := run(t, exec.Command(program, append(args, "--web.listen-address="+address)...))
+		l := run(t, exec.Command(program, append(slices.Clone(args), "--web.listen-address="+address)...))
 		if l.await("Server is ready to receive web requests.") {
 			client := &http.Client{Transport: new(http.Transport), Timeout: patience}
 			t.Cleanup(client.CloseIdleConnections)

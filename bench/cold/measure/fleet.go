@@ -13,7 +13,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -56,7 +55,7 @@ func (f *Fleet) AwaitTakenUp(ctx context.Context) error {
 			return fmt.Errorf("list the ElasticServices: %w", err)
 		}
 		waiting := slices.DeleteFunc(list.Items, func(e v1alpha1.ElasticService) bool {
-			return meta.IsStatusConditionTrue(e.Status.Conditions, v1alpha1.ConditionAccepted) && e.Status.ActivatorPort != 0
+			return takenUp(&e)
 		})
 		if len(waiting) == 0 {
 			return nil

@@ -9,9 +9,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -90,9 +92,28 @@ func (s *Site) Deploy(ctx context.Context, app App) error {
 		service(s.Namespace, app.Name))
 }
 
-// Sleep makes the Service and the Deployment of a name sleep when they were idle for so long.
+// Sleep makes the Service and the Deployment of a name sleep when they were idle for so long, and returns when Dormouse
+// has taken that up.
 func (s *Site) Sleep(ctx context.Context, name string, idle v1alpha1.Duration) error {
-	return s.create(ctx, elastic(s.Namespace, name, idle))
+	e := elastic(s.Namespace, name, idle)
+	if err := s.create(ctx, e); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if err := s.API.Get(ctx, client.ObjectKeyFromObject(e), e); err != nil {
+			return fmt.Errorf("find the ElasticService %s: %w", name, err)
+		}
+		if takenUp(e) {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait until the ElasticService %s is taken up: %+v: %w", name, e.Status, context.Cause(ctx))
+		}
+	}
 }
 
 // create makes objects, one after the other.
@@ -130,6 +151,11 @@ func service(namespace, name string) *corev1.Service {
 			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(8080)}},
 		},
 	}
+}
+
+// takenUp reports whether Dormouse routes an ElasticService, by its name and at a port of its own.
+func takenUp(e *v1alpha1.ElasticService) bool {
+	return meta.IsStatusConditionTrue(e.Status.Conditions, v1alpha1.ConditionAccepted) && e.Status.ActivatorPort != 0
 }
 
 // elastic may sleep from the beginning: nobody else knows of the service.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,7 +30,6 @@ type Release struct {
 	Name, Namespace string
 	Service         string // the name of the Service that traffic is sent to
 	HTTP            string // address and port of it, inside of the cluster
-	Metrics         string // address and port of the Service for metrics and health; "" if there is none
 }
 
 // Install installs the chart, or upgrades a release that was left, and returns when helm says that it is ready.
@@ -66,14 +66,28 @@ func Find(ctx context.Context, kube kubernetes.Interface, name, namespace string
 		if address := portOf(s, "http"); address != "" {
 			r.Service, r.HTTP = s.Name, address
 		}
-		if address := portOf(s, "metrics"); address != "" {
-			r.Metrics = address
-		}
 	}
 	if r.Service == "" {
 		return nil, fmt.Errorf("the release %s has no Service with a port named http in the namespace %s", name, namespace)
 	}
 	return r, nil
+}
+
+// Reach waits until the address for requests takes connections from here: kube-proxy learns of it a little later than
+// helm. Only a host with routes to the cluster's Services gets there.
+func (r *Release) Reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", r.HTTP)
+		if err == nil {
+			return c.Close()
+		}
+		pause(ctx, 20*time.Millisecond)
+		if ctx.Err() != nil {
+			return fmt.Errorf("connect to the release %s: %w", r.Name, err)
+		}
+	}
 }
 
 // Pods returns the activators.
