@@ -200,7 +200,8 @@ func TestAWakeIsNeverLeftOutForWhatALateWatchShows(t *testing.T) {
 	d := w.deployment(t, "shop", 1)
 	ref := w.ref("apps/v1", "Deployment", "shop")
 	w.follow(t, ref).until(t, "is settled", func(s State) bool { return s.Spec == 1 && s.Settled })
-	defer w.wire.delay()()
+	thaw := w.wire.delay()
+	defer thaw()
 	if err := w.patch(t.Context(), d, `{"spec":{"replicas":0}}`); err != nil {
 		t.Fatal(err)
 	}
