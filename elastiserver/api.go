@@ -25,6 +25,7 @@ type service struct {
 	Replicas         *int32    `json:"replicas,omitempty"` // wished for; absent: not known
 	ReadyEndpoints   int       `json:"readyEndpoints"`
 	PendingEndpoints int       `json:"pendingEndpoints"`
+	Late             string    `json:"late,omitempty"` // why a pending endpoint is
 
 	Held         int       `json:"held"`
 	InFlight     int       `json:"inFlight"`
@@ -170,6 +171,7 @@ func present(st scaling.Status) service {
 		Since:            st.Since.UTC(),
 		ReadyEndpoints:   st.Ready,
 		PendingEndpoints: st.Pending,
+		Late:             st.Late,
 
 		Held:         st.Activity.Held,
 		InFlight:     st.Activity.InFlight,

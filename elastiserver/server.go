@@ -30,7 +30,7 @@ type Server struct {
 	rescaleDuration time.Duration
 
 	metrics  *metrics.Metrics
-	pins     PinKeeper // or nil
+	pins     PinKeeper     // or nil
 	started  chan struct{} // closed when Run has begun
 	stopping chan struct{} // closed when Run's context has ended
 	streams  chan struct{} // holds an element for each event stream being served

@@ -23,7 +23,7 @@ func (l *lifecycle) checkIdle(now time.Time, a Activity, restrained bool) {
 		l.idleCheckAt = l.pinnedUntil
 	case now.Before(since.Add(after)):
 		l.idleCheckAt = since.Add(after)
-	case l.spec < 0 || l.spec > l.policy.min:
+	case l.spec > l.policy.min, l.spec < 0 && l.state != StateFailed:
 		l.drain(now)
 	}
 }

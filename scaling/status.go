@@ -15,6 +15,7 @@ type Status struct {
 	Replicas int32 // the recorded wish; negative: not known
 	Ready    int
 	Pending  int
+	Late     string // why an endpoint that may come up is late, such as Unschedulable; or empty
 	Activity Activity
 
 	LastWake      time.Time     // when the last wake began; zero: never
@@ -31,7 +32,7 @@ type status struct {
 	state         State
 	since         time.Time
 	replicas      int32
-	endpoints     map[Key][2]int // ready, pending
+	endpoints     map[Key]endpointsStatus // of those services that have any
 	lastWake      time.Time
 	lastColdStart time.Duration
 	pinnedUntil   time.Time
@@ -39,6 +40,11 @@ type status struct {
 	carried       bool
 	contended     bool
 	wakeReplicas  int32
+}
+
+type endpointsStatus struct {
+	ready, pending int
+	late           string
 }
 
 // Status returns what is known of a service, and whether there is such a service.
@@ -50,7 +56,8 @@ func (h *ScaleHandler) Status(service Key) (Status, bool) {
 	s := Status{Service: service, Target: t.id, Replicas: -1, Activity: h.gates.Activity(service)}
 	if st := t.status.Load(); st != nil {
 		s.State, s.Since, s.Replicas = st.state, st.since, st.replicas
-		s.Ready, s.Pending = st.endpoints[service][0], st.endpoints[service][1]
+		e := st.endpoints[service]
+		s.Ready, s.Pending, s.Late = e.ready, e.pending, e.late
 		s.LastWake, s.LastColdStart, s.PinnedUntil, s.Failure = st.lastWake, st.lastColdStart, st.pinnedUntil, st.failure
 		s.Contended, s.WakeReplicas = st.contended, st.wakeReplicas
 		s.NoTrafficYet = st.state == StateAwake && !st.carried && !s.Activity.Carried
@@ -82,11 +89,21 @@ func (t *target) publishStatus(now time.Time) (news bool) {
 	for _, sn := range t.life.snapshots {
 		if len(sn.Ready)+len(sn.Pending) > 0 {
 			if s.endpoints == nil {
-				s.endpoints = make(map[Key][2]int, len(t.life.snapshots))
+				s.endpoints = make(map[Key]endpointsStatus, len(t.life.snapshots))
 			}
-			s.endpoints[sn.Service] = [2]int{len(sn.Ready), len(sn.Pending)}
+			s.endpoints[sn.Service] = endpointsStatus{len(sn.Ready), len(sn.Pending), late(sn)}
 		}
 	}
 	t.status.Store(s)
 	return before == nil || before.replicas != s.replicas || before.contended != s.contended || !maps.Equal(before.endpoints, s.endpoints)
+}
+
+// late is the first reason that a snapshot has.
+func late(sn *Endpoints) string {
+	for _, p := range sn.Pending {
+		if p.Reason != "" {
+			return p.Reason
+		}
+	}
+	return ""
 }

@@ -117,6 +117,8 @@ func (c *conditions) ready() {
 	case st.Failure != nil:
 		c.set(ready, metav1.ConditionFalse, string(st.Failure.Reason), st.Failure.Message)
 	case st.State == scaling.StateWaking && before != nil && before.Status == metav1.ConditionFalse && !passed(before.Reason):
+	case st.State == scaling.StateWaking && st.Late != "":
+		c.set(ready, metav1.ConditionTrue, st.State.String(), "a pod is late: "+st.Late)
 	default:
 		c.set(ready, metav1.ConditionTrue, st.State.String(), "")
 	}
