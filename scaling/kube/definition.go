@@ -55,6 +55,9 @@ func (d *Definition) port(s *corev1.Service) (*corev1.ServicePort, *scaling.Fail
 	if s == nil {
 		return missing("there is no Service %s; create it, or correct spec.service.name", d.object())
 	}
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return missing("Service %s is of type ExternalName, which has no endpoints; name one that selects pods", d.object())
+	}
 	ports := s.Spec.Ports
 	if d.Port == nil {
 		if len(ports) == 1 {

@@ -93,8 +93,8 @@ func testMissingService(t *testing.T, p *plane) {
 	}
 	w.scale(service, 1)
 	seen.awaitReady(service.Key, 1)
-	if problem, _ := w.backend.Problem(service.Key); problem != nil {
-		t.Errorf("later: got %v, want no problem", problem)
+	if problem, target := w.backend.Problem(service.Key); problem != nil || target != nil {
+		t.Errorf("later: got %v and %v, want no problem", problem, target)
 	}
 }
 

@@ -8,13 +8,13 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"go.uber.org/zap"
-
+	"github.com/dormouse-dev/dormouse/scaling"
 	"github.com/dormouse-dev/dormouse/scaling/kube/pod"
 	"github.com/dormouse-dev/dormouse/scaling/probe"
 )
@@ -73,6 +73,9 @@ func (m *member) learn(c *candidate) {
 	if m.read && restarts > m.restarts {
 		// Another process than the one that we knew: it has proven nothing, and is not one that was ready.
 		m.proven, m.lost, m.renewed = netip.AddrPort{}, false, true
+	}
+	if pod.Late(c.pod) == string(scaling.ReasonCrashLoop) {
+		m.proven = netip.AddrPort{} // its process has ended
 	}
 	m.read, m.addresses, m.restarts = true, podIPs(c.pod), restarts
 	if c.address.IsValid() {

@@ -56,7 +56,7 @@ func say(words string) discoveryv1.Endpoint {
 // slice has ports "name:number" or "name:number:appProtocol", and endpoints as say has them.
 func slice(ports string, endpoints ...string) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4}
-	for _, port := range strings.Fields(ports) {
+	for port := range strings.FieldsSeq(ports) {
 		parts := strings.SplitN(port, ":", 3)
 		name, number := parts[0], intstr.Parse(parts[1]).IntVal
 		p := discoveryv1.EndpointPort{Name: &name, Port: &number}
@@ -223,7 +223,7 @@ func TestSlicesAreMerged(t *testing.T) {
 			own: func(a netip.Addr) bool { return a == netip.MustParseAddr("10.9.9.9") },
 			podIPs: func(uid types.UID) (addresses []netip.Addr, known bool) {
 				said, known := c.known[string(uid)]
-				for _, address := range strings.Fields(said) {
+				for address := range strings.FieldsSeq(said) {
 					addresses = append(addresses, netip.MustParseAddr(address))
 				}
 				return addresses, known
@@ -350,7 +350,7 @@ func TestAPortIsFoundOrItsAbsenceExplained(t *testing.T) {
 	} {
 		d := &Definition{Service: scaling.Service{Key: scaling.Key{Namespace: "web", Name: "any"}}, ServiceName: "shop", Port: c.port}
 		port, failure := d.port(&corev1.Service{Spec: corev1.ServiceSpec{Ports: c.ports}})
-		got := ""
+		var got string
 		if failure != nil {
 			got = failure.Error()
 		} else {
@@ -363,5 +363,9 @@ func TestAPortIsFoundOrItsAbsenceExplained(t *testing.T) {
 	d := &Definition{Service: scaling.Service{Key: scaling.Key{Namespace: "web"}}, ServiceName: "shop"}
 	if _, failure := d.port(nil); failure == nil || failure.Reason != scaling.ReasonNoService {
 		t.Errorf("no Service: got %v", failure)
+	}
+	external := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, Ports: two[:1]}}
+	if _, failure := d.port(external); failure == nil || !strings.Contains(failure.Message, "ExternalName") {
+		t.Errorf("an ExternalName: got %v", failure)
 	}
 }

@@ -34,6 +34,7 @@ type manner struct {
 	families      []string      // of addresses, "4" or "6"; none: "4"
 	listen        time.Duration // from running to listening
 	unschedulable bool          // the scheduler finds no node
+	unreachable   bool          // nobody is at its address
 	eager         bool          // kubelet says ready as soon as it runs, as where no probe is declared
 }
 
@@ -69,7 +70,7 @@ type runningPod struct {
 // startNode brings a node into a cluster.
 func startNode(t testing.TB, kube kubernetes.Interface) *node {
 	n := &node{t: t, kube: kube, asked: make(map[types.NamespacedName]int), firsts: make(map[types.NamespacedName]manner), manners: make(map[types.NamespacedName]manner), pods: make(map[types.UID]*runningPod), next: 256}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	var crew sync.WaitGroup
 	t.Cleanup(func() { cancel(); crew.Wait() })
 	if _, err := kube.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}, metav1.CreateOptions{}); err != nil {
@@ -77,12 +78,9 @@ func startNode(t testing.TB, kube kubernetes.Interface) *node {
 	}
 	crew.Go(func() { n.beat(ctx) })
 	_, controller := toolscache.NewInformerWithOptions(toolscache.InformerOptions{
-		ListerWatcher: &podSource{kube: kube},
+		ListerWatcher: newPodSource(kube, "", ""),
 		ObjectType:    &corev1.Pod{},
-		Handler: toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { n.see(ctx, &crew, o.(*corev1.Pod)) },
-			UpdateFunc: func(_, o any) { n.see(ctx, &crew, o.(*corev1.Pod)) },
-		},
+		Handler:       handle(func(p *corev1.Pod) { n.see(ctx, &crew, p) }, func(*corev1.Pod) {}),
 	})
 	crew.Go(func() { controller.RunWithContext(ctx) })
 	return n
@@ -196,11 +194,15 @@ func (n *node) see(ctx context.Context, crew *sync.WaitGroup, p *corev1.Pod) {
 		families = []string{"4"}
 	}
 	n.next++
+	network := 77
+	if n.manners[app].unreachable {
+		network = 99
+	}
 	for _, family := range families {
 		if family == "6" {
 			known.ips = append(known.ips, fmt.Sprintf("fd77::%x", n.next))
 		} else {
-			known.ips = append(known.ips, fmt.Sprintf("10.77.%d.%d", n.next/256, n.next%256))
+			known.ips = append(known.ips, fmt.Sprintf("10.%d.%d.%d", network, n.next/256, n.next%256))
 		}
 	}
 	n.pods[p.UID] = known
@@ -257,7 +259,9 @@ func (p *runningPod) run(ctx context.Context, bound bool) {
 				if m.listen > 0 {
 					p.pause(ctx, m.listen)
 				}
-				p.open()
+				if !m.unreachable {
+					p.open()
+				}
 			}
 			switch {
 			case m.slow < 0:

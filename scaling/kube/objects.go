@@ -99,16 +99,17 @@ func (o *objects) dropLocked(s *discoveryv1.EndpointSlice) types.NamespacedName 
 
 // handle calls set for every object that is there or changes, and remove for every one that goes.
 func handle[T any](set, remove func(T)) toolscache.ResourceEventHandler {
+	call := func(f func(T), o any) {
+		if gone, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
+			o = gone.Obj
+		}
+		if object, ok := o.(T); ok {
+			f(object)
+		}
+	}
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { set(o.(T)) },
-		UpdateFunc: func(_, o any) { set(o.(T)) },
-		DeleteFunc: func(o any) {
-			if gone, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
-				o = gone.Obj
-			}
-			if object, ok := o.(T); ok {
-				remove(object)
-			}
-		},
+		AddFunc:    func(o any) { call(set, o) },
+		UpdateFunc: func(_, o any) { call(set, o) },
+		DeleteFunc: func(o any) { call(remove, o) },
 	}
 }

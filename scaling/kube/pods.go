@@ -75,33 +75,6 @@ func (s *service) closePodsLocked() {
 	s.backend.wakes.end(s)
 }
 
-// list returns the pods that are there, and why each of those that cannot start cannot.
-func (w *pods) list() (byUID map[types.UID]*corev1.Pod, failures map[types.UID]*scaling.Failure) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	byUID = make(map[types.UID]*corev1.Pod, len(w.byUID))
-	failures = make(map[types.UID]*scaling.Failure)
-	for uid, p := range w.byUID {
-		byUID[uid] = p.pod
-		if p.failure != nil {
-			failures[uid] = p.failure
-		}
-	}
-	return byUID, failures
-}
-
-// left returns how many pods may still take up room, those that end included; false while not all have been seen.
-func (w *pods) left() (count int, known bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, p := range w.byUID {
-		if phase := p.pod.Status.Phase; phase != corev1.PodSucceeded && phase != corev1.PodFailed {
-			count++
-		}
-	}
-	return count, w.synced
-}
-
 // Add implements [toolscache.ReflectorStore], as do the following.
 func (w *pods) Add(object any) error {
 	w.mu.Lock()
@@ -145,6 +118,33 @@ func (w *pods) Replace(objects []any, _ string) error {
 // Resync does nothing.
 func (w *pods) Resync() error { return nil }
 
+// list returns the pods that are there, and why each of those that cannot start cannot.
+func (w *pods) list() (byUID map[types.UID]*corev1.Pod, failures map[types.UID]*scaling.Failure) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	byUID = make(map[types.UID]*corev1.Pod, len(w.byUID))
+	failures = make(map[types.UID]*scaling.Failure)
+	for uid, p := range w.byUID {
+		byUID[uid] = p.pod
+		if p.failure != nil {
+			failures[uid] = p.failure
+		}
+	}
+	return byUID, failures
+}
+
+// left returns how many pods may still take up room, those that end included; false while not all have been seen.
+func (w *pods) left() (count int, known bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.byUID {
+		if phase := p.pod.Status.Phase; phase != corev1.PodSucceeded && phase != corev1.PodFailed {
+			count++
+		}
+	}
+	return count, w.synced
+}
+
 func (w *pods) setLocked(object any) {
 	p, ok := object.(*corev1.Pod)
 	if !ok {
@@ -161,7 +161,7 @@ func (w *pods) setLocked(object any) {
 
 func (w *pods) run(ctx context.Context, kube kubernetes.Interface, namespace string) {
 	reflector := toolscache.NewReflectorWithOptions(
-		&podSource{kube: kube, namespace: namespace, selector: w.selector}, &corev1.Pod{}, w,
+		newPodSource(kube, namespace, w.selector), &corev1.Pod{}, w,
 		toolscache.ReflectorOptions{
 			Name: "pods of " + namespace + " " + w.selector,
 			Backoff: &wait.Backoff{
@@ -172,37 +172,32 @@ func (w *pods) run(ctx context.Context, kube kubernetes.Interface, namespace str
 	reflector.RunWithContext(ctx)
 }
 
-// podSource lists and watches the pods that a selector selects.
+// podSource lists and watches pods.
 type podSource struct {
-	kube                kubernetes.Interface
-	namespace, selector string
+	*toolscache.ListWatch
 }
 
-func (s *podSource) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-	options.LabelSelector = s.selector
-	return s.kube.CoreV1().Pods(s.namespace).List(ctx, options)
-}
-
-func (s *podSource) WatchWithContext(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
-	options.LabelSelector = s.selector
-	w, err := s.kube.CoreV1().Pods(s.namespace).Watch(ctx, options)
-	if err != nil && ctx.Err() != nil {
-		return nil, io.EOF // for the reflector a usual end, of which it prints nothing
-	}
-	return w, err
-}
-
-func (s *podSource) List(options metav1.ListOptions) (runtime.Object, error) {
-	return s.ListWithContext(context.Background(), options)
-}
-
-func (s *podSource) Watch(options metav1.ListOptions) (apiwatch.Interface, error) {
-	return s.WatchWithContext(context.Background(), options)
+func newPodSource(kube kubernetes.Interface, namespace, selector string) podSource {
+	pods := kube.CoreV1().Pods(namespace)
+	return podSource{&toolscache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			options.LabelSelector = selector
+			return pods.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
+			options.LabelSelector = selector
+			w, err := pods.Watch(ctx, options)
+			if err != nil && ctx.Err() != nil {
+				return nil, io.EOF // for the reflector a usual end, of which it prints nothing
+			}
+			return w, err
+		},
+	}}
 }
 
 // IsWatchListSemanticsUnSupported makes the reflector list first, from the API server's own cache, and then watch: a
 // streamed list has to be as new as the store behind it, and takes that much longer.
-func (s *podSource) IsWatchListSemanticsUnSupported() bool { return true }
+func (podSource) IsWatchListSemanticsUnSupported() bool { return true }
 
 func selectorOf(s *corev1.Service) string { return labels.Set(s.Spec.Selector).String() }
 

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -26,6 +27,10 @@ func TestReadiness(t *testing.T) {
 		"published addresses are used when they listen":                       testPublishNotReady,
 		"an endpoint that refuses comes back when it listens":                 testSuspect,
 		"a pod of two addresses is asked at the one that the Service prefers": testDualStack,
+		"a pod that has proven itself and then crashes is not used":           testCrashAfterProof,
+		"published addresses of pods that crash do not hide the crash":        testPublishedCrash,
+		"a pod of another port is asked at the port":                          testOtherPort,
+		"unreachable pods of others delay nobody":                             testUnreachable,
 		"a pod is asked as often as its success threshold says":               testThreshold,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,5 +220,64 @@ func testThreshold(t *testing.T, p *plane) {
 	seen.awaitReady(service.Key, 1)
 	if probes := w.node.probes(w.app("shop")); probes != 3 {
 		t.Errorf("asked %d times, want 3", probes)
+	}
+}
+
+func testCrashAfterProof(t *testing.T, p *plane) {
+	w := p.world(t, 1)
+	service := w.deploy("shop", scaling.Replicas{}, manner{slow: never})
+	seen := w.watch()
+	w.scale(service, 1)
+	seen.awaitReady(service.Key, 1)
+	w.node.treat(w.app("shop"), manner{waiting: waitingFor("CrashLoopBackOff", "")})
+	w.node.order(w.app("shop"), "crashed")
+	seen.awaitReady(service.Key, 0)
+}
+
+func testPublishedCrash(t *testing.T, p *plane) {
+	w := p.world(t, 1)
+	service := w.deploy("shop", scaling.Replicas{}, manner{crashing: true}, func(_ *appsv1.Deployment, s *corev1.Service) {
+		s.Spec.PublishNotReadyAddresses = true
+	})
+	seen := w.watch()
+	w.scale(service, 1)
+	seen.await(service.Key, "the failure", failedFor(scaling.ReasonCrashLoop))
+}
+
+func testOtherPort(t *testing.T, p *plane) {
+	w := p.world(t, 0)
+	service := w.deploy("shop", scaling.Replicas{}, manner{}, func(d *appsv1.Deployment, s *corev1.Service) {
+		pod := &d.Spec.Template.Spec
+		pod.Containers = append(pod.Containers, corev1.Container{Name: "admin", Image: "app", Ports: []corev1.ContainerPort{{ContainerPort: appPort + 1}}})
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "admin", Port: 81, TargetPort: intstr.FromInt32(appPort + 1)})
+	})
+	port := intstr.FromString("http")
+	w.define("shop", scaling.Replicas{}, func(d *Definition) { d.Port = &port })
+	seen := w.watch()
+	w.scale(service, 1)
+	seen.awaitReady(service.Key, 1)
+	// The container of the other port has no readiness probe, and nobody listens there.
+	admin := intstr.FromInt32(81)
+	w.define("shop", scaling.Replicas{}, func(d *Definition) { d.Port = &admin })
+	seen.await(service.Key, "the other port", func(e *scaling.Endpoints) bool { return len(e.Ready) == 0 && len(e.Pending) == 1 })
+}
+
+// testUnreachable has pods at addresses that nobody answers from, so that each probe takes its whole second.
+func testUnreachable(t *testing.T, p *plane) {
+	w := p.world(t, 1)
+	for n := range 40 {
+		name := fmt.Sprintf("dead-%d", n)
+		w.scale(w.deploy(name, scaling.Replicas{}, manner{slow: never, unreachable: true}), 1)
+	}
+	seen := w.watch()
+	for n := range 40 {
+		seen.await(scaling.Key{Namespace: w.namespace, Name: fmt.Sprintf("dead-%d", n)}, "it to run", isListed)
+	}
+	service := w.deploy("shop", scaling.Replicas{}, manner{slow: never})
+	w.scale(service, 1)
+	listed := seen.await(service.Key, "it to run", func(e *scaling.Endpoints) bool { return isListed(e) || isReady(e) })
+	ready := seen.awaitReady(service.Key, 1)
+	if took := ready.at.Sub(listed.at); took > time.Second {
+		t.Errorf("ready %v after it ran; a probe of an unreachable pod takes 1 s", took)
 	}
 }

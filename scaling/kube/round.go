@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,8 +34,8 @@ type round struct {
 	ready    []scaling.Endpoint
 	pending  []scaling.Pending
 	failed   []*scaling.Failure // of pods that have failed
-	onTrust  bool               // an endpoint is ready by our own word alone
-	bySlices int                // endpoints that are ready by the slices' word
+	onTrust  bool               // an endpoint is ready that no slice calls so
+	bySlices int                // ready endpoints that a slice calls so
 	alarm    time.Time          // when to look again; zero: when something happens
 }
 
@@ -100,12 +101,8 @@ func (r *round) proofOf(c *candidate, m *member) proof {
 	plan := m.plan(c)
 	byKubelet := c.ready || m.early(c, r.definition.AwaitEndpoints)
 	m.follow(c, byKubelet)
-	if byKubelet && c.ready {
-		r.bySlices++
-	}
 	switch {
 	case m.proven == c.address:
-		r.onTrust = r.onTrust || !byKubelet
 		return proof{enough: true}
 	case byKubelet && m.declared && !r.publishNotReady && !m.suspect:
 		return proof{enough: true}
@@ -116,13 +113,18 @@ func (r *round) proofOf(c *candidate, m *member) proof {
 	}
 	checks := plan.Checks
 	if m.suspect && plan.Declared {
-		checks = append(checks[:len(checks):len(checks)], plan.Connect)
+		checks = append(slices.Clip(checks), plan.Connect)
 	}
 	return proof{checks: checks, hasty: true}
 }
 
 // take adds an endpoint that may take requests.
 func (r *round) take(c *candidate) {
+	if c.ready {
+		r.bySlices++
+	} else {
+		r.onTrust = true
+	}
 	r.ready = append(r.ready, scaling.Endpoint{
 		ID: string(c.uid), Address: c.address.String(), Protocol: c.protocol, Capacity: r.definition.Service.Upstream.MaxConcurrency,
 	})

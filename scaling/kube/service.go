@@ -7,9 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/dormouse-dev/dormouse/scaling"
 )
@@ -57,6 +56,14 @@ type problem struct {
 	service, target *scaling.Failure
 }
 
+// ofTarget is a failure to scale, if it is one of the target itself. What its pods were refused for is another matter.
+func ofTarget(f *scaling.Failure) *scaling.Failure {
+	if f != nil && f.Reason == scaling.ReasonQuota {
+		return nil
+	}
+	return f
+}
+
 // newService returns a service that adopt gives its definition.
 func newService(b *Backend, key scaling.Key) *service {
 	s := &service{backend: b, key: key, members: make(map[types.UID]*member)}
@@ -79,6 +86,11 @@ func (s *service) adopt(d *Definition) {
 	}
 	if before.object() != d.object() {
 		s.closePodsLocked()
+	}
+	if before.object() != d.object() || !reflect.DeepEqual(before.Port, d.Port) {
+		for _, m := range s.members {
+			m.read = false // what was read of it was read for the port before
+		}
 	}
 	s.mark()
 }
@@ -150,7 +162,7 @@ func (s *service) reconcile(now time.Time) {
 	}
 	object, listed := s.backend.objects.of(d.object())
 	port, noService := d.port(object)
-	s.problem.Store(&problem{service: noService, target: state.Failure})
+	s.problem.Store(&problem{service: noService, target: ofTarget(state.Failure)})
 
 	r := newRound(s, now, state, noService)
 	if port != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap/zaptest"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,8 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-
-	"go.uber.org/zap/zaptest"
 
 	"github.com/dormouse-dev/dormouse/scaling"
 	"github.com/dormouse-dev/dormouse/scaling/backendtest"
@@ -95,7 +94,7 @@ func (p *plane) world(t *testing.T, waiting int, change ...func(*Options)) *worl
 		c(&options)
 	}
 	w.backend = New(options)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	var crew sync.WaitGroup
 	crew.Go(func() {
 		if err := connection.Cache.Start(ctx); err != nil {
