@@ -33,6 +33,14 @@ func dormouseAddress(t *testing.T) string {
 	if env.own == nil {
 		return forwardPort(t, readyDormouse(t), 8080)
 	}
+	// The node's rules may lead to an activator a little later than it is ready.
+	eventually(t, "Dormouse's Service leads to it", func() bool {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", env.dormouse.HTTP)
+		if err == nil {
+			err = conn.Close()
+		}
+		return err == nil
+	})
 	return env.dormouse.HTTP
 }
 
@@ -204,6 +212,16 @@ func unanswered(t *testing.T, what string, answer <-chan reply) {
 	case r := <-answer:
 		t.Fatalf("%s: %v; want it held", what, r)
 	default:
+	}
+}
+
+// staysHeld fails the test if a request is answered before d has passed.
+func staysHeld(t *testing.T, d time.Duration, answer <-chan reply) {
+	t.Helper()
+	select {
+	case r := <-answer:
+		t.Fatalf("not held: %v", r)
+	case <-time.After(d):
 	}
 }
 

@@ -211,7 +211,7 @@ func TestWhatCannotBeScheduledIsWaitedFor(t *testing.T) {
 		}
 		return false
 	})
-	stays(t, 3*time.Second, "held", func() bool { return len(answer) == 0 })
+	staysHeld(t, 3*time.Second, answer)
 
 	nodes, err := env.client.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(nodes.Items) == 0 {
@@ -258,7 +258,7 @@ func TestOneBadPodBesideAGoodOneFailsNobody(t *testing.T) {
 		}
 		return false
 	})
-	stays(t, 2*time.Second, "held", func() bool { return len(answer) == 0 })
+	staysHeld(t, 2*time.Second, answer)
 	if _, err := env.client.CoreV1().Pods(namespace).Patch(t.Context(), old, types.MergePatchType, []byte(`{"spec":{"schedulingGates":null}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
