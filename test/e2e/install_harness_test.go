@@ -18,9 +18,6 @@ const checkout = "../.."
 // withDormouse installs Dormouse, runs the tests, and takes it away where the cluster stays. An activator that restarted
 // or panicked meanwhile fails the run although every test may have passed.
 func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
-	if os.Getenv("E2E_WITHOUT_DORMOUSE") == "1" { // until "activator serve" is there
-		return m.Run(), nil
-	}
 	scratch, err := os.MkdirTemp("", "dormouse-e2e-")
 	if err != nil {
 		return 1, err
