@@ -77,8 +77,14 @@ type Backend struct {
 // services are those that were adopted.
 type services struct {
 	byKey    map[scaling.Key]*service
-	byTarget map[scaling.Target][]*service
+	byTarget map[scaling.Target]*users
 	byObject map[types.NamespacedName][]*service
+}
+
+// users are the services that have one target.
+type users struct {
+	ref      target.Ref
+	services []*service
 }
 
 // New returns a Backend without services. Nothing is sent before Run.
@@ -106,20 +112,24 @@ func (b *Backend) Adopt(definitions []*Definition) {
 	before := b.adopted.Load()
 	now := &services{
 		byKey:    make(map[scaling.Key]*service, len(definitions)),
-		byTarget: make(map[scaling.Target][]*service, len(definitions)),
+		byTarget: make(map[scaling.Target]*users, len(definitions)),
 		byObject: make(map[types.NamespacedName][]*service, len(definitions)),
 	}
 	var changed []*Definition
 	for _, d := range definitions {
 		s := before.byKey[d.Service.Key]
 		if s == nil {
-			s = newService(b, d.Service.Key)
+			s = newService(b, d)
 			changed = append(changed, d)
 		} else if known := s.definition.Load(); known != d && !reflect.DeepEqual(known, d) {
 			changed = append(changed, d)
 		}
 		now.byKey[d.Service.Key] = s
-		now.byTarget[d.Service.Target] = append(now.byTarget[d.Service.Target], s)
+		if now.byTarget[d.Service.Target] == nil {
+			now.byTarget[d.Service.Target] = &users{ref: d.ref()}
+		}
+		users := now.byTarget[d.Service.Target]
+		users.services = append(users.services, s)
 		object := d.object()
 		now.byObject[object] = append(now.byObject[object], s)
 	}
@@ -228,14 +238,13 @@ func (b *Backend) scale(ctx context.Context, service *scaling.Service, replicas 
 		return err
 	}
 	users := b.adopted.Load().byTarget[service.Target]
-	if len(users) == 0 {
+	if users == nil {
 		return &scaling.Failure{
 			Reason:  scaling.ReasonTargetMissing,
 			Message: fmt.Sprintf("no ElasticService %s has the target %s", service.Key, service.Target),
 		}
 	}
-	ref := users[0].definition.Load().ref()
-	state := b.targets.State(ref)
+	state := b.targets.State(users.ref)
 	sleeps := replicas == service.Replicas.Min && (!state.Known || state.Spec < 0 || replicas < state.Spec)
 	if sleeps && b.options.MaySleep != nil {
 		if err := b.options.MaySleep(ctx); err != nil {
@@ -243,11 +252,11 @@ func (b *Backend) scale(ctx context.Context, service *scaling.Service, replicas 
 		}
 	}
 	if !sleeps {
-		for _, s := range users {
+		for _, s := range users.services {
 			s.woken(time.Now())
 		}
 	}
-	return b.targets.Scale(ctx, ref, service.Replicas.Min, replicas)
+	return b.targets.Scale(ctx, users.ref, service.Replicas.Min, replicas)
 }
 
 // listen fills objects, and marks what changes, until Run ends.

@@ -358,12 +358,17 @@ func TestAThousandServices(t *testing.T) {
 	}
 
 	// One is scaled: no snapshot of another, and no look at it.
+	counts := make([]int, count)
+	for i, d := range definitions {
+		seen.await(d.Service.Key, "its controller to have seen it", func(e *scaling.Endpoints) bool { return e.Settled })
+		counts[i] = len(seen.history(d.Service.Key))
+	}
 	looks := w.backend.looks.Load()
 	w.scale(&definitions[7].Service, 1)
 	seen.await(definitions[7].Service.Key, "its wish", func(e *scaling.Endpoints) bool { return e.Spec == 1 })
 	for i, d := range definitions {
-		if n := len(seen.history(d.Service.Key)); i != 7 && n != 1 {
-			t.Errorf("%s had %d snapshots, want 1", d.Service.Key, n)
+		if n := len(seen.history(d.Service.Key)); i != 7 && n != counts[i] {
+			t.Errorf("%s had %d snapshots, and then %d", d.Service.Key, counts[i], n)
 		}
 	}
 	if n := w.backend.looks.Load() - looks; n > 50 {

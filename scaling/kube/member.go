@@ -52,6 +52,7 @@ type member struct {
 	renewed  bool           // its containers were started again since they began to call it ready
 	proven   netip.AddrPort // where it has proven to us that it answers
 	suspect  bool           // a connection to it has failed since
+	runs     time.Time      // since when it runs without being ready; zero: it does not
 
 	prover *prover // asks it, or nil
 }

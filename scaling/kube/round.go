@@ -66,16 +66,17 @@ func (r *round) judge(c *candidate) {
 	case c.address.IsValid() && !c.verified:
 		m.stop()
 		r.read(c, m)
-		r.wait(c)
+		r.wait(c, m)
 	case proof.enough:
 		m.stop()
+		m.runs = time.Time{}
 		r.take(c)
 	case len(proof.checks) > 0:
 		r.service.proveLocked(c.uid, m, c.address, proof)
-		r.wait(c)
+		r.wait(c, m)
 	default:
 		m.stop()
-		r.wait(c)
+		r.wait(c, m)
 	}
 }
 
@@ -131,19 +132,32 @@ func (r *round) take(c *candidate) {
 }
 
 // wait adds an endpoint that may come up, unless its pod cannot.
-func (r *round) wait(c *candidate) {
-	pending := scaling.Pending{ID: string(c.uid), Stage: scaling.StageRunning, Reason: "NotReady"}
+func (r *round) wait(c *candidate, m *member) {
+	pending := scaling.Pending{ID: string(c.uid), Stage: scaling.StageRunning}
 	if c.pod != nil {
-		pending.Stage, pending.Reason = pod.Stage(c.pod), pod.Late(c.pod)
-		if pending.Reason == "" && pending.Stage == scaling.StageRunning {
-			pending.Reason = "NotReady"
-		}
 		if failure := r.failures[c.uid]; failure != nil && !r.pardons(failure) {
 			r.failed = append(r.failed, failure)
 			return
 		}
+		pending.Stage, pending.Reason = pod.Stage(c.pod), pod.Late(c.pod)
+	}
+	if pending.Stage == scaling.StageRunning && pending.Reason == "" && m.overdue(r) {
+		pending.Reason = "NotReady"
 	}
 	r.pending = append(r.pending, pending)
+}
+
+// overdue reports that a pod has been running for so long that this is worth a word.
+func (m *member) overdue(r *round) bool {
+	if m.runs.IsZero() {
+		m.runs = r.now
+	}
+	due := m.runs.Add(patience)
+	if r.now.Before(due) {
+		r.again(due)
+		return false
+	}
+	return true
 }
 
 // pardons reports that a pod was asked for again only now, and may do better.

@@ -64,10 +64,10 @@ func ofTarget(f *scaling.Failure) *scaling.Failure {
 	return f
 }
 
-// newService returns a service that adopt gives its definition.
-func newService(b *Backend, key scaling.Key) *service {
-	s := &service{backend: b, key: key, members: make(map[types.UID]*member)}
-	s.definition.Store(&Definition{})
+// newService returns a service at which nobody looks before adopt is called with the same definition.
+func newService(b *Backend, d *Definition) *service {
+	s := &service{backend: b, key: d.Service.Key, members: make(map[types.UID]*member)}
+	s.definition.Store(d)
 	return s
 }
 
