@@ -199,6 +199,10 @@ func (t *target) logState(a action) {
 	case StateAsleep:
 		log.Info("asleep")
 	case StateWaking:
+		if t.life.cold == nil { // nobody was waiting for it: it was found so
+			log.Info("waiting for endpoints", zap.Int("held", t.activity().Held))
+			break
+		}
 		log.Info("waking", zap.Int32("replicas", t.life.size), zap.Int("held", t.activity().Held))
 	case StateAwake:
 		log.Info("awake", zap.Int("held", t.activity().Held))

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/go-logr/zapr"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -338,7 +337,7 @@ func (r *replica) announce() {
 
 // logKubernetes gives the loggers of the Kubernetes libraries, which are global, to ours.
 func logKubernetes(logger *zap.Logger) {
-	var sink logr.Logger = zapr.NewLogger(logger)
+	sink := zapr.NewLogger(logger)
 	klog.SetLogger(sink)
 	ctrllog.SetLogger(sink)
 }

@@ -148,7 +148,7 @@ func (a *aside) install(t *testing.T, o install.Options) *install.Release {
 	go func() { watched <- watch.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
-		_ = <-watched // it is nil
+		<-watched // it is nil
 		if err := watch.Report(t.Output()); err != nil {
 			t.Error(err)
 		}

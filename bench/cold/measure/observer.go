@@ -75,7 +75,7 @@ func (o *Observer) Run(ctx context.Context) error {
 	err := <-ended
 	cancel()
 	for range 2 {
-		_ = <-ended // because of the first
+		<-ended // because of the first
 	}
 	o.update(func() { o.err = err })
 	return err

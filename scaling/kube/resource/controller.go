@@ -139,6 +139,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	<-ctx.Done()
 	q.ShutDown()
 	running.Wait()
+	c.testifyAll(context.WithoutCancel(ctx))
 	return nil
 }
 

@@ -47,13 +47,14 @@ type record struct {
 }
 
 // source is what a definition was made of. Nothing else of a resource matters to it: not its status, which changes with
-// our own writes, but for the port.
+// our own writes, but for the port, and that some activator has carried a request for it.
 type source struct {
 	uid        types.UID
 	generation int64
 	pin        string
 	deleting   bool
 	port       int32
+	carried    bool
 	authority  authority
 }
 
@@ -139,7 +140,7 @@ func (s *source) describes(es *v1alpha1.ElasticService) bool {
 func sourceOf(es *v1alpha1.ElasticService) source {
 	return source{
 		uid: es.UID, generation: es.Generation, pin: es.Annotations[v1alpha1.AnnotationPinnedUntil],
-		deleting: es.DeletionTimestamp != nil, port: es.Status.ActivatorPort,
+		deleting: es.DeletionTimestamp != nil, port: es.Status.ActivatorPort, carried: es.Status.LastActiveTime != nil,
 	}
 }
 

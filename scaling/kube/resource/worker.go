@@ -24,6 +24,8 @@ const (
 	leavingEvery = 200 * time.Millisecond
 	// leavingMost bounds how long that may be where requests may wait for as long as they like.
 	leavingMost = 10 * time.Minute
+	// testifyTimeout bounds what is written at the end.
+	testifyTimeout = 5 * time.Second
 )
 
 // touch has a worker look at a resource. It does not wait.
@@ -72,7 +74,7 @@ func (c *Controller) attend(ctx context.Context, key scaling.Key) (again time.Du
 		return 0, err
 	}
 	if !c.options.Writes() {
-		return 0, nil
+		return 0, c.testify(ctx, r)
 	}
 	if r.object.DeletionTimestamp != nil {
 		left, again, err := c.leave(ctx, r)
@@ -223,6 +225,44 @@ func (c *Controller) writeStatus(ctx context.Context, r record) (again time.Dura
 	})
 	c.tell(ctx, es, now, events)
 	return 0, nil
+}
+
+// testify records that this activator has carried a request, if no activator has recorded one. Every activator does: the
+// one that writes has not seen it, and would not put the target to sleep.
+func (c *Controller) testify(ctx context.Context, r record) error {
+	now := time.Now()
+	f := c.facts(r, now)
+	active := f.active()
+	if r.object.Status.LastActiveTime != nil || r.object.DeletionTimestamp != nil || active == nil {
+		return nil
+	}
+	es := r.object.DeepCopy()
+	es.Status.LastActiveTime = active
+	patch := client.MergeFromWithOptions(r.object, client.MergeFromWithOptimisticLock{})
+	if err := c.options.Cluster.Client.Status().Patch(ctx, es, patch); err != nil {
+		return fmt.Errorf("record that a request was carried: %w", err)
+	}
+	c.see(es)
+	return nil
+}
+
+// testifyAll does so for what nobody has come to yet.
+func (c *Controller) testifyAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, testifyTimeout)
+	defer cancel()
+	c.mu.Lock()
+	records := make([]record, 0, len(c.records))
+	for _, r := range c.records {
+		if r.compiled && !r.gone {
+			records = append(records, *r)
+		}
+	}
+	c.mu.Unlock()
+	for _, r := range records {
+		if err := c.testify(ctx, r); err != nil && !apierrors.IsNotFound(err) {
+			c.logger.Warn("it will not be known that a request was carried", zap.Stringer("service", r.key), zap.Error(err))
+		}
+	}
 }
 
 // facts gathers what a status is made of.

@@ -115,7 +115,8 @@ func release(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1
 	}
 	// What it tells is not true any more. What was learnt for another time stays.
 	stale := []byte(`{"status":{"phase":null,"replicas":null,"readyEndpoints":null,"activatorPort":null,"conditions":null}}`)
-	if err := c.Client.Status().Patch(ctx, es.DeepCopy(), client.RawPatch(types.MergePatchType, stale)); client.IgnoreNotFound(err) != nil {
+	err := c.Client.Status().Patch(ctx, es.DeepCopy(), client.RawPatch(types.MergePatchType, stale))
+	if err = client.IgnoreNotFound(err); err != nil {
 		return fmt.Errorf("clear its status: %w", err)
 	}
 	if !slices.Contains(es.Finalizers, v1alpha1.Finalizer) {
@@ -203,11 +204,12 @@ func removeMirror(ctx context.Context, c *cluster.Cluster, es *v1alpha1.ElasticS
 		if !metav1.IsControlledBy(slice, es) {
 			continue
 		}
-		if err := c.Client.Delete(ctx, slice); client.IgnoreNotFound(err) != nil {
+		if err := client.IgnoreNotFound(c.Client.Delete(ctx, slice)); err != nil {
 			return fmt.Errorf("delete EndpointSlice %s: %w", slice.Name, err)
 		}
 	}
-	if err := c.Client.Delete(ctx, service, client.Preconditions{UID: &service.UID}); client.IgnoreNotFound(err) != nil {
+	err = c.Client.Delete(ctx, service, client.Preconditions{UID: &service.UID})
+	if err = client.IgnoreNotFound(err); err != nil {
 		return fmt.Errorf("delete Service %s: %w", name, err)
 	}
 	return nil
