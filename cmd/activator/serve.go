@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/zapr"
@@ -245,7 +246,18 @@ func (r *replica) assemble(config *rest.Config) (err error) {
 		Certificate: r.options.tlsCert, Key: r.options.tlsKey,
 		Routes:    route.Options{ClusterDomain: r.options.clusterDomain, Claims: r.options.hostClaims},
 		Withdrawn: r.withdrawn,
-	}, r.resources.Adopted, r.backend.Synced)
+	}, latched(r.resources.Adopted), latched(r.backend.Synced))
+}
+
+// latched stays true once ready was: what comes later must not take from a service its activators.
+func latched(ready func() bool) func() bool {
+	var was atomic.Bool
+	return func() bool {
+		if !was.Load() && ready() {
+			was.Store(true)
+		}
+		return was.Load()
+	}
 }
 
 // adopt makes definitions the services that are known, to each part before those that tell it of them; the routes,
