@@ -10,12 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap/zaptest"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/kube/cluster"
 	"github.com/dormouse-dev/dormouse/test/cluster/keeper"
 )
 
@@ -398,5 +401,21 @@ func (w *world) object(name string) {
 	}, metav1.CreateOptions{})
 	if err != nil {
 		w.t.Error(err)
+	}
+}
+
+func TestAnAPIServerThatIsNotThereYetIsWaitedFor(t *testing.T) {
+	connection, err := cluster.Connect(cluster.Options{Config: &rest.Config{Host: "http://127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := New(Options{Cluster: connection, Logger: zaptest.NewLogger(t)})
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	var caches sync.WaitGroup
+	defer caches.Wait()
+	caches.Go(func() { _ = connection.Cache.Start(ctx) })
+	if err := backend.Run(ctx); err != nil || backend.Synced() {
+		t.Errorf("got %v, synced %t, want a Run until it was told to end", err, backend.Synced())
 	}
 }

@@ -37,20 +37,24 @@ func enter() int {
 		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
 	}
 	if err := child.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "the tests in a network of their own:", err)
+		fmt.Fprintln(os.Stderr, "the tests of scaling/kube run in a network namespace of their own, as root or where users may make them:", err)
 		return 1
 	}
 	return 0
 }
 
 func prepareNetwork() error {
+	program, err := exec.LookPath("ip")
+	if err != nil {
+		program = "/usr/sbin/ip" // Debian keeps it out of an ordinary user's path
+	}
 	for _, arguments := range [][]string{
 		{"link", "set", "lo", "up"},
 		{"address", "add", "10.77.0.1/16", "dev", "lo"},
 		{"-6", "route", "add", "local", "fd77::/64", "dev", "lo"},
 		{"route", "add", "default", "dev", "lo"},
 	} {
-		if out, err := exec.Command("ip", arguments...).CombinedOutput(); err != nil {
+		if out, err := exec.Command(program, arguments...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %v: %w: %s", arguments, err, out)
 		}
 	}
