@@ -14,8 +14,9 @@ import (
 
 // Definition is a service and where it is found in the cluster. It is immutable once handed to anybody.
 type Definition struct {
-	// Service is its backend-neutral part. Its Target has the Kind "Kind.version.group" of TargetRef, such as
-	// "Deployment.v1.apps", and the namespace of its Key.
+	// Service is its backend-neutral part. Its Target has the Kind "Kind.group" of TargetRef, such as "Deployment.apps", or
+	// "Kind" where the group is the core one, and the namespace of its Key. The version is not part of it: whatever version
+	// an object is asked for in, it is one object. Definitions with one Target have one TargetRef.
 	Service scaling.Service
 
 	// ServiceName and Port are the Service whose endpoints answer. A nil Port is the only one that the Service has.

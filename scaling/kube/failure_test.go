@@ -169,7 +169,7 @@ func testStatefulSet(t *testing.T, p *plane) {
 		t.Fatal(err)
 	}
 	service := w.define("shop", scaling.Replicas{}, func(d *Definition) {
-		d.TargetRef.Kind, d.Service.Target.Kind = "StatefulSet", "StatefulSet.v1.apps"
+		d.TargetRef.Kind, d.Service.Target.Kind = "StatefulSet", "StatefulSet.apps"
 	})
 	seen := w.watch()
 	w.scale(service, 3)
@@ -337,7 +337,7 @@ func TestAThousandServices(t *testing.T) {
 		definitions = append(definitions, &Definition{
 			Service: scaling.Service{
 				Key:    scaling.Key{Namespace: w.namespace, Name: name},
-				Target: scaling.Target{Namespace: w.namespace, Kind: "ReplicaSet.v1.apps", Name: name},
+				Target: scaling.Target{Namespace: w.namespace, Kind: "ReplicaSet.apps", Name: name},
 			},
 			ServiceName: name, TargetRef: TargetRef{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: name},
 		})

@@ -162,7 +162,7 @@ func (w *world) define(name string, replicas scaling.Replicas, change ...func(*D
 	d := &Definition{
 		Service: scaling.Service{
 			Key:      scaling.Key{Namespace: w.namespace, Name: name},
-			Target:   scaling.Target{Namespace: w.namespace, Kind: "Deployment.v1.apps", Name: name},
+			Target:   scaling.Target{Namespace: w.namespace, Kind: "Deployment.apps", Name: name},
 			Replicas: replicas,
 		},
 		ServiceName: name,

@@ -3,6 +3,7 @@ package resource
 import (
 	"cmp"
 	"context"
+	"reflect"
 	"slices"
 	"time"
 
@@ -89,6 +90,7 @@ func (c *Controller) adoptOnce(now time.Time) {
 func (c *Controller) handOn(records []*record) {
 	c.mu.Lock()
 	definitions := make([]*kube.Definition, 0, len(records))
+	versions := make(map[scaling.Target]string)
 	objects := make([]*v1alpha1.ElasticService, 0, len(records))
 	pins := make(map[scaling.Target]time.Time)
 	staying := make(map[scaling.Target]bool)
@@ -96,9 +98,12 @@ func (c *Controller) handOn(records []*record) {
 		if r.adopted == nil {
 			continue
 		}
-		definitions = append(definitions, r.adopted)
-		objects = append(objects, r.object)
 		target := r.adopted.Service.Target
+		if _, known := versions[target]; !known {
+			versions[target] = r.adopted.TargetRef.APIVersion // the oldest's
+		}
+		definitions = append(definitions, r.handable(versions[target]))
+		objects = append(objects, r.object)
 		if r.pin.until.After(pins[target]) {
 			pins[target] = r.pin.until
 		}
@@ -134,6 +139,22 @@ func (c *Controller) handOn(records []*record) {
 	for key := range news {
 		c.touch(key)
 	}
+}
+
+// handable returns what is handed on of a record, which stays the same pointer where nothing has changed: with the version
+// in which the oldest resource names the target. One object of two versions would have two lifecycles otherwise.
+func (r *record) handable(apiVersion string) *kube.Definition {
+	d := r.adopted
+	if d.TargetRef.APIVersion != apiVersion {
+		other := *d
+		other.TargetRef.APIVersion = apiVersion
+		d = &other
+		if r.handed != nil && reflect.DeepEqual(r.handed, d) {
+			return r.handed
+		}
+	}
+	r.handed = d
+	return d
 }
 
 // compileLocked makes r's definition anew. A mistake leaves the last one that was accepted in use, and a resource that is

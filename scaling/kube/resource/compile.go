@@ -94,7 +94,7 @@ func (c *compiler) target(ref *v1alpha1.ScaleTargetReference, at *field.Path) sc
 	if ref.Name == "" {
 		c.mistakes = append(c.mistakes, field.Required(at.Child("name"), "it is what to scale"))
 	}
-	kind := ref.Kind + "." + gv.Version
+	kind := ref.Kind
 	if gv.Group != "" {
 		kind += "." + gv.Group
 	}

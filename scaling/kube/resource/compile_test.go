@@ -45,7 +45,7 @@ func TestAResourceOfDefaultsIsCompiled(t *testing.T) {
 	want := &kube.Definition{
 		Service: scaling.Service{
 			Key:      scaling.Key{Namespace: "web", Name: "shop"},
-			Target:   scaling.Target{Namespace: "web", Kind: "Deployment.v1.apps", Name: "shop"},
+			Target:   scaling.Target{Namespace: "web", Kind: "Deployment.apps", Name: "shop"},
 			Routes:   []scaling.Route{},
 			Idle:     scaling.Idle{After: 5 * time.Minute},
 			Hold:     scaling.Hold{Timeout: 2 * time.Minute, MaxRequests: 10_000, FailFast: true},
@@ -91,7 +91,7 @@ func TestEveryFieldIsCompiled(t *testing.T) {
 	want := &kube.Definition{
 		Service: scaling.Service{
 			Key:    scaling.Key{Namespace: "web", Name: "shop"},
-			Target: scaling.Target{Namespace: "web", Kind: "Rollout.v1alpha1.argoproj.io", Name: "shop"},
+			Target: scaling.Target{Namespace: "web", Kind: "Rollout.argoproj.io", Name: "shop"},
 			Routes: []scaling.Route{{
 				Hosts: []string{"shop.example.com", "*.shop.example.com"}, Paths: []string{"/api", "/"},
 				Headers: []scaling.HeaderMatch{{Name: "X-Tenant", Value: "blue"}},

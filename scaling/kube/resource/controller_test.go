@@ -74,6 +74,35 @@ func TestPortsOfTheirOwnAreHandedOn(t *testing.T) {
 	}
 }
 
+func TestOneObjectIsOneTargetInWhateverVersion(t *testing.T) {
+	w := newWorld(t)
+	of := func(apiVersion string) func(*v1alpha1.ElasticService) {
+		return func(es *v1alpha1.ElasticService) {
+			es.Spec.ScaleTargetRef = v1alpha1.ScaleTargetReference{APIVersion: apiVersion, Kind: "Rollout", Name: "shop"}
+			es.Spec.OnDelete = v1alpha1.DeleteLeave
+		}
+	}
+	w.create("a", of("argoproj.io/v1alpha1")) // of one second's resources the name decides
+	w.create("b", of("argoproj.io/v1"))
+	has := func(name, apiVersion string) func() bool {
+		return func() bool { d := w.definition(name); return d != nil && d.TargetRef.APIVersion == apiVersion }
+	}
+	w.until("the older is adopted", has("a", "argoproj.io/v1alpha1"))
+	w.until("the younger follows it", has("b", "argoproj.io/v1alpha1"))
+	b := w.definition("b")
+	if a := w.definition("a"); a.Service.Target != b.Service.Target || a.Service.Target.Kind != "Rollout.argoproj.io" {
+		t.Errorf("the targets are %v and %v", a.Service.Target, b.Service.Target)
+	}
+	w.create("c")
+	w.until("a third is adopted", func() bool { return w.definition("c") != nil })
+	if w.definition("b") != b {
+		t.Error("a resource that did not change has another definition")
+	}
+	w.await("a", "finalized", finalized)
+	w.remove("a")
+	w.until("the younger has its own version", has("b", "argoproj.io/v1"))
+}
+
 func TestAMistakeNeverDropsTraffic(t *testing.T) {
 	w := newWorld(t)
 	w.create("shop", func(es *v1alpha1.ElasticService) { es.Spec.Idle.After = "1h" })

@@ -31,7 +31,8 @@ type record struct {
 	compiled   bool             // anything follows
 	fresh      bool             // no worker has been told of it
 	definition *kube.Definition // the last that was accepted, or nil; immutable
-	adopted    *kube.Definition // that which was handed on: definition, or what is left of it at the end; immutable
+	adopted    *kube.Definition // what is in use: definition, or what is left of it at the end; immutable
+	handed     *kube.Definition // adopted as it was handed on, see handable; immutable
 	mistakes   field.ErrorList  // of source's spec; immutable
 	pin        pin              // as its annotation says
 	conflicts  []Conflict       // immutable
