@@ -5,9 +5,11 @@ import (
 	"context"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/dormouse-dev/dormouse/scaling"
 	"github.com/dormouse-dev/dormouse/scaling/kube"
@@ -178,12 +180,16 @@ func (c *Controller) compileLocked(r *record, source source) {
 	}
 }
 
-// leaving is what is in use of a resource that is being deleted.
+// leaving is what is in use of a resource that is being deleted; nil: nothing can be woken for it.
 func leaving(r *record) *kube.Definition {
 	d := r.definition
 	if d == nil {
-		// It was accepted by an earlier process, or never. Either way its target can be named.
-		d, _ = compile(r.object, r.source.authority)
+		// It was accepted by an earlier process, or never. Either way its target may be named.
+		var mistakes field.ErrorList
+		d, mistakes = compile(r.object, r.source.authority)
+		if slices.ContainsFunc(mistakes, func(m *field.Error) bool { return strings.HasPrefix(m.Field, "spec.scaleTargetRef") }) {
+			return nil
+		}
 		d.Service.Routes = nil
 	}
 	if r.object.Spec.OnDelete == v1alpha1.DeleteLeave {

@@ -50,9 +50,9 @@ func newAuthorities(client kubernetes.Interface, changed func()) *authorities {
 	return &authorities{client: client, changed: changed, news: make(chan struct{}, 1), known: make(map[configMap]*authorityRead)}
 }
 
-// authorityOf names the ConfigMap that a resource takes certificates from.
+// authorityOf names the ConfigMap that a resource takes certificates from. None can have a name that is none.
 func authorityOf(es *v1alpha1.ElasticService) configMap {
-	if tls := es.Spec.Endpoint.TLS; tls != nil && tls.CAConfigMap != "" {
+	if tls := es.Spec.Endpoint.TLS; tls != nil && isName(tls.CAConfigMap) {
 		return configMap{es.Namespace, tls.CAConfigMap}
 	}
 	return configMap{}

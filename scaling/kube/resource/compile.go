@@ -84,15 +84,22 @@ func (c *compiler) invalid(at *field.Path, value any, format string, args ...any
 }
 
 func (c *compiler) target(ref *v1alpha1.ScaleTargetReference, at *field.Path) scaling.Target {
+	// They become parts of URLs, so that one with a slash or dots would lead elsewhere.
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
-	if err != nil || gv.Version == "" {
+	if err != nil || !isVersion(gv.Version) || gv.Group != "" && !isName(gv.Group) {
 		c.invalid(at.Child("apiVersion"), ref.APIVersion, "must be a group and a version, such as apps/v1")
 	}
-	if ref.Kind == "" {
+	switch {
+	case ref.Kind == "":
 		c.mistakes = append(c.mistakes, field.Required(at.Child("kind"), "it is what to scale, such as Deployment"))
+	case !isVersion(strings.ToLower(ref.Kind)):
+		c.invalid(at.Child("kind"), ref.Kind, "must be a kind, such as Deployment")
 	}
-	if ref.Name == "" {
+	switch {
+	case ref.Name == "":
 		c.mistakes = append(c.mistakes, field.Required(at.Child("name"), "it is what to scale"))
+	case !isName(ref.Name):
+		c.invalid(at.Child("name"), ref.Name, mustBeName)
 	}
 	kind := ref.Kind
 	if gv.Group != "" {
@@ -157,6 +164,8 @@ func (c *compiler) upstream(spec *v1alpha1.ElasticServiceSpec, at *field.Path) s
 
 func (c *compiler) authority(name string, at *field.Path) string {
 	switch {
+	case !isName(name):
+		c.invalid(at, name, mustBeName)
 	case c.ca.problem != "":
 		c.invalid(at, name, "%s", c.ca.problem)
 	case !x509.NewCertPool().AppendCertsFromPEM([]byte(c.ca.pem)):

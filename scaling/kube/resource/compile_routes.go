@@ -90,6 +90,23 @@ func (c *compiler) path(path string, at *field.Path) (clean string, ok bool) {
 	return "", false
 }
 
+// mustBeName is said of what is not isName.
+const mustBeName = "must be the name of an object: labels of small letters, digits and dashes with dots between them"
+
+// isName reports whether s is a DNS subdomain (RFC 1123), as the names of objects and groups are.
+func isName(s string) bool {
+	for label := range strings.SplitSeq(s, ".") {
+		if !isLabel(label, maxHost) {
+			return false
+		}
+	}
+	return len(s) <= maxHost
+}
+
+// isVersion reports whether s is a DNS label that begins with a letter (RFC 1035), as versions are, and kinds in small
+// letters.
+func isVersion(s string) bool { return isLabel(s, maxLabel) && s[0] >= 'a' }
+
 // isLabel reports whether s is a DNS label (RFC 1123), or the name of a Service's port.
 func isLabel(s string, longest int) bool {
 	for i := range len(s) {

@@ -130,6 +130,14 @@ func TestAMistakeNamesItsField(t *testing.T) {
 		{field: "spec.service.port", says: "name of one", spoil: func(s *spec) { s.Service.Port = new(intstr.FromString("HTTP")) }},
 		{field: "spec.scaleTargetRef.apiVersion", says: "apps/v1", spoil: func(s *spec) { s.ScaleTargetRef.APIVersion = "a/b/c" }},
 		{field: "spec.scaleTargetRef.apiVersion", says: "apps/v1", spoil: func(s *spec) { s.ScaleTargetRef.APIVersion = "apps/" }},
+		{field: "spec.scaleTargetRef.apiVersion", says: "apps/v1", spoil: func(s *spec) { s.ScaleTargetRef.APIVersion = "../v1" }},
+		{field: "spec.scaleTargetRef.apiVersion", says: "apps/v1", spoil: func(s *spec) { s.ScaleTargetRef.APIVersion = "apps/.." }},
+		{field: "spec.scaleTargetRef.apiVersion", says: "apps/v1", spoil: func(s *spec) { s.ScaleTargetRef.APIVersion = "ap ps/v1" }},
+		{field: "spec.scaleTargetRef.kind", says: "such as Deployment", spoil: func(s *spec) { s.ScaleTargetRef.Kind = "../Deployment" }},
+		{field: "spec.scaleTargetRef.name", says: "name of an object", spoil: func(s *spec) { s.ScaleTargetRef.Name = "../shop" }},
+		{field: "spec.endpoint.tls.caConfigMap", says: "name of an object", spoil: func(s *spec) {
+			s.Endpoint.TLS = &v1alpha1.EndpointTLS{CAConfigMap: "../ca"}
+		}},
 		{field: "spec.scaleTargetRef.kind", says: "Required", spoil: func(s *spec) { s.ScaleTargetRef.Kind = "" }},
 		{field: "spec.scaleTargetRef.name", says: "Required", spoil: func(s *spec) { s.ScaleTargetRef.Name = "" }},
 		{field: "spec.routes[0].hosts[1]", says: "scheme and port", spoil: route(v1alpha1.Route{Hosts: []string{"a", "a:80"}})},

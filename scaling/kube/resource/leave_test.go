@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/kube/cluster"
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 )
 
@@ -140,6 +143,22 @@ func TestAResourceThatIsDeletedWithAMistakeIsWokenNonetheless(t *testing.T) {
 	w.awaitGone("shop")
 	if got := w.fake.Scales(w.key("shop")); len(got) != 1 {
 		t.Errorf("its scale was written %v", got)
+	}
+}
+
+// The schema refuses such a resource by now, but it may be older.
+func TestATargetThatCannotBeIsNotWoken(t *testing.T) {
+	es := shop()
+	es.Spec.ScaleTargetRef.APIVersion = "../v1"
+	es.DeletionTimestamp, es.Finalizers = new(metav1.Now()), []string{v1alpha1.Finalizer}
+	c := New(Options{Cluster: &cluster.Cluster{}})
+	r := &record{key: scaling.Key{Namespace: "web", Name: "shop"}, object: es}
+	c.compileLocked(r, sourceOf(es))
+	if r.adopted != nil {
+		t.Errorf("%+v is handed on", r.adopted)
+	}
+	if err := c.wakeLeaving(t.Context(), *r); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -173,7 +173,7 @@ func (c *Controller) leave(ctx context.Context, r record) (left bool, again time
 // wakeLeaving wakes the target of a resource that is being deleted, unless it shall be left as it is, or another resource
 // takes care of it. It returns nil, too, where the target can never be woken: nothing is gained by keeping the resource.
 func (c *Controller) wakeLeaving(ctx context.Context, r record) error {
-	if r.woken || r.targetLeft || r.object.Spec.OnDelete == v1alpha1.DeleteLeave {
+	if r.woken || r.adopted == nil || r.targetLeft || r.object.Spec.OnDelete == v1alpha1.DeleteLeave {
 		return nil
 	}
 	_, err := c.options.Scaler.ScaleUp(ctx, r.key)
