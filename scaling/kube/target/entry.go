@@ -2,6 +2,7 @@ package target
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,7 +19,9 @@ type entry struct {
 	gone      chan struct{} // closed when nobody follows it any more
 	state     State
 	reading   reading
-	wake      *wake // nil while the target is not being woken
+	wake      *wake       // nil while the target is not being woken
+	unknown   time.Time   // since when nothing is known of it, a failure neither; zero: something is
+	timer     *time.Timer // looks again when that has been so for long, or nil
 }
 
 // reading is what a target's scale said, where its object does not tell. The zero value is that it was not read.
@@ -30,6 +33,7 @@ type reading struct {
 	spec     int32
 	selector string
 	failure  *scaling.Failure // why it cannot be read
+	trouble  string           // the same, where it may pass
 	busy     bool             // somebody reads
 }
 
@@ -45,6 +49,9 @@ func (t *Targets) forget(e *entry) {
 	close(e.gone)
 	if e.wake != nil {
 		e.wake.end()
+	}
+	if e.timer != nil {
+		e.timer.Stop()
 	}
 	delete(t.entries, e.ref)
 	delete(e.kind.entries, e.name())
@@ -68,6 +75,7 @@ func (t *Targets) updateLocked(e *entry) {
 	if e.wake != nil && state.Failure == nil && state.Spec != 0 { // before it is written, a refusal is of an earlier wake
 		state.Failure = t.refusedLocked(e)
 	}
+	state.Unreachable = t.unreachableLocked(e, o, state)
 	if same(state, e.state) {
 		return
 	}
@@ -75,6 +83,40 @@ func (t *Targets) updateLocked(e *entry) {
 	for _, f := range e.followers {
 		t.markLocked(f)
 	}
+}
+
+// unreachableLocked returns why nothing is known of a target, once that has been so for long; until then it has
+// somebody look again.
+func (t *Targets) unreachableLocked(e *entry, o *object, s State) string {
+	now := time.Now()
+	switch {
+	case s.Known || s.Failure != nil:
+		if e.timer != nil {
+			e.timer.Stop()
+		}
+		e.unknown, e.timer = time.Time{}, nil
+		return ""
+	case e.unknown.IsZero():
+		e.unknown = now
+		e.timer = time.AfterFunc(t.silence, func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if t.entries[e.ref] == e {
+				t.updateLocked(e)
+			}
+		})
+	}
+	trouble := e.kind.trouble
+	if o != nil {
+		trouble = e.reading.trouble
+	}
+	switch {
+	case now.Sub(e.unknown) < t.silence:
+		return ""
+	case trouble == "":
+		return fmt.Sprintf("the API server has not answered for %s", t.silence)
+	}
+	return trouble
 }
 
 // readScale reads the scale of an entry again and again until it is that of the object.
@@ -105,7 +147,7 @@ func (t *Targets) readScale(ctx context.Context, e *entry) {
 			e.reading = reading{uid: o.uid, version: o.version(), rv: got.rv, spec: got.spec, selector: got.selector, busy: true}
 			length, failed = firstPause, false
 		} else {
-			e.reading.failure = readFailure(err, served, e.ref, failed)
+			e.reading.failure, e.reading.trouble = readFailure(err, served, e.ref, failed), err.Error()
 		}
 		failure := e.reading.failure
 		t.updateLocked(e)

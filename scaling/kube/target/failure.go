@@ -57,6 +57,12 @@ func notScalable(ref Ref) *scaling.Failure {
 	}
 }
 
+// undiscoverable says which rule would be right to learn what the API server has.
+func undiscoverable(err error, path string) *scaling.Failure {
+	message := fmt.Sprintf("%v; the activator's role needs get on the nonResourceURL %s (the ClusterRole system:discovery)", err, path)
+	return &scaling.Failure{Reason: scaling.ReasonForbidden, Message: message}
+}
+
 // forbidden says which rule would be right. The rules are those to watch the objects, or those to scale them.
 func forbidden(err error, s *served, what string) *scaling.Failure {
 	resource, verbs := s.resource.Resource, "list and watch"

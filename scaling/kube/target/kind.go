@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -45,6 +46,7 @@ type kind struct {
 	objects map[types.NamespacedName]*object // all that the watch sees, so that a new follower knows at once
 	synced  bool
 	failure *scaling.Failure // of all objects
+	trouble string           // the last error, where it may pass
 	served  *served          // nil until known
 	tells   bool             // objects tell their scale in spec.replicas
 }
@@ -88,6 +90,7 @@ func (t *Targets) runKind(ctx context.Context, k *kind) {
 		}
 		failure := kindFailure(err, k)
 		t.setFailure(k, failure)
+		t.setTrouble(k, err)
 		if err != nil && err.Error() != said {
 			said = err.Error()
 			logger.Warn("targets of this kind are not watched", zap.Error(err))
@@ -132,11 +135,16 @@ func (t *Targets) watchKind(ctx context.Context, k *kind) error {
 	expected.SetKind(k.scope.kind)
 	reflector := cache.NewReflectorWithOptions(
 		cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+			// The reflector keeps some errors to itself, and tries again.
 			ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-				return client.List(ctx, options)
+				list, err := client.List(ctx, options)
+				t.setTrouble(k, err)
+				return list, err
 			},
 			WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-				return client.Watch(ctx, options)
+				watched, err := client.Watch(ctx, options)
+				t.setTrouble(k, err)
+				return watched, err
 			},
 		}, t.cluster.Dynamic),
 		expected, &store{targets: t, kind: k},
@@ -169,14 +177,31 @@ func (t *Targets) setFailure(k *kind, failure *scaling.Failure) {
 	}
 }
 
+// setTrouble notes an error, of which objects tell while nothing is known of them.
+func (t *Targets) setTrouble(k *kind, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil || err.Error() == k.trouble {
+		return
+	}
+	k.trouble = err.Error()
+	if k.synced {
+		return // what was known of them goes on being known
+	}
+	for _, e := range k.entries {
+		t.updateLocked(e)
+	}
+}
+
 // discover asks how the API server has a kind. A [*scaling.Failure] among its errors says that it does not have it, or
-// without a scale.
+// without a scale, or may not tell us.
 func (t *Targets) discover(ctx context.Context, apiVersion, kind string) (*served, error) {
 	if s, ok := wellKnown(apiVersion, kind); ok {
 		return s, nil
 	}
 	gv, err := schema.ParseGroupVersion(apiVersion)
-	if err != nil {
+	// What is no name could lead the request elsewhere: "../v1" is a path, too.
+	if err != nil || len(validation.IsDNS1035Label(gv.Version)) > 0 || gv.Group != "" && len(validation.IsDNS1123Subdomain(gv.Group)) > 0 {
 		return nil, &scaling.Failure{
 			Reason:  scaling.ReasonTargetMissing,
 			Message: fmt.Sprintf("spec.scaleTargetRef.apiVersion %q is not group/version, such as apps/v1", apiVersion),
@@ -188,10 +213,12 @@ func (t *Targets) discover(ctx context.Context, apiVersion, kind string) (*serve
 	}
 	var list metav1.APIResourceList
 	err = t.cluster.Kube.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Into(&list)
-	if apierrors.IsNotFound(err) {
+	switch {
+	case apierrors.IsNotFound(err):
 		return nil, noKind(apiVersion, kind)
-	}
-	if err != nil {
+	case apierrors.IsForbidden(err):
+		return nil, undiscoverable(err, path)
+	case err != nil:
 		return nil, fmt.Errorf("ask what %s has: %w", apiVersion, err)
 	}
 	return servedIn(&list, gv, kind)

@@ -30,7 +30,8 @@ func (r Ref) String() string { return r.Kind + " " + r.Namespace + "/" + r.Name 
 
 // State is what is known of a target.
 type State struct {
-	// Known reports that the target exists and that its Spec was read. Where it is false only Failure may say something.
+	// Known reports that the target exists and that its Spec was read. Where it is false only Failure and Unreachable may
+	// say something.
 	Known bool
 	// Spec is the number of replicas that the target is asked for; -1: not known.
 	Spec int32
@@ -42,6 +43,10 @@ type State struct {
 	// Failure is why the target cannot be scaled now (TargetMissing, NotScalable, Forbidden), or why the pods that it was
 	// woken for cannot be created (Quota); else nil. It is immutable.
 	Failure *scaling.Failure
+	// Unreachable is why, for 5 s and longer, nothing could be learned of the target, a failure neither: the API server, or
+	// the one behind it that has the kind, answers with errors or not at all. It may pass, so it is no failure; but nobody
+	// should wait for it. Else it is "".
+	Unreachable string
 }
 
 // Targets follows targets and scales them. Its methods may be called from any goroutine, before Run as well.
@@ -54,6 +59,7 @@ type Targets struct {
 
 	patience time.Duration // a refusal is final after it
 	lookOut  time.Duration // a wake that takes longer looks for refusals among the Events
+	silence  time.Duration // a target of which nothing was learned for as long is unreachable
 
 	signal chan struct{} // capacity 1: there is work for Run
 
@@ -74,7 +80,7 @@ type follower struct {
 // New returns Targets that know nothing until Run.
 func New(c *cluster.Cluster, logger *zap.Logger) *Targets {
 	return &Targets{
-		cluster: c, logger: logger, patience: 10 * time.Second, lookOut: 2 * time.Second,
+		cluster: c, logger: logger, patience: 10 * time.Second, lookOut: 2 * time.Second, silence: 5 * time.Second,
 		signal:  make(chan struct{}, 1),
 		entries: make(map[Ref]*entry),
 		kinds:   make(map[scope]*kind),
