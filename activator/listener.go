@@ -24,6 +24,9 @@ const (
 
 	// acceptGrace is how long a listener that is to be closed goes on accepting: what its backlog holds would be reset.
 	acceptGrace = 10 * time.Millisecond
+
+	// acceptMost bounds that: clients that never cease to connect must not keep a listener from closing.
+	acceptMost = time.Second
 )
 
 // errClosing is what Accept returns once the listener has been told to stop.
@@ -36,6 +39,7 @@ type listener struct {
 	destination *httpx.Destination // or nil
 	connections *connections
 	closing     chan struct{} // closed when it is to be closed
+	stoppedAt   time.Time     // set before closing is closed
 	ended       chan struct{} // closed when nothing is accepted any more
 	once        sync.Once
 }
@@ -58,7 +62,7 @@ func (l *listener) Accept() (net.Conn, error) {
 				return tls.Server(conn, l.tls), nil
 			}
 			return conn, nil
-		case l.stopped() && l.pending():
+		case l.stopped() && l.pending() && time.Since(l.stoppedAt) < acceptMost:
 			l.allow(acceptGrace)
 		case l.stopped():
 			_ = l.Listener.Close()
@@ -77,6 +81,7 @@ func (l *listener) Accept() (net.Conn, error) {
 // stop makes Accept fail, as soon as it has accepted what the kernel has accepted for it.
 func (l *listener) stop() {
 	l.once.Do(func() {
+		l.stoppedAt = time.Now()
 		close(l.closing)
 		l.allow(acceptGrace)
 	})
