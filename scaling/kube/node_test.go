@@ -278,7 +278,7 @@ func (p *runningPod) run(ctx context.Context, bound bool) {
 			return
 		case <-p.ending:
 			if m.linger > 0 {
-				p.pause2(ctx, m.linger)
+				p.linger(ctx, m.linger)
 			}
 			zero := int64(0)
 			p.close()
@@ -291,13 +291,14 @@ func (p *runningPod) run(ctx context.Context, bound bool) {
 				p.close()
 				p.restarts++
 				p.write(ctx, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}, false)
-				p.pause(ctx, 100*time.Millisecond)
+				p.pause(ctx, time.Second) // so that all that crash are seen down before one is up
 			}
 		case <-again:
 		}
 	}
 }
 
+// pause lets time pass, at most until the pod is to end.
 func (p *runningPod) pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -306,7 +307,8 @@ func (p *runningPod) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (p *runningPod) pause2(ctx context.Context, d time.Duration) {
+// linger is a pause that the pod's end does not end.
+func (p *runningPod) linger(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
