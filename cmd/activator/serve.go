@@ -188,6 +188,9 @@ func runServe(ctx context.Context, o *clusterOptions, logger *zap.Logger) error 
 	}); err != nil {
 		return err
 	}
+	if o.namespaces, err = cluster.Readable(ctx, config, o.namespaces, logger); err != nil {
+		return err
+	}
 	if err := r.assemble(config); err != nil {
 		return err
 	}
