@@ -25,12 +25,12 @@ func kindFailure(err error, k *kind) *scaling.Failure {
 
 // scaleFailure returns what an error of reading or writing a scale means, or nil where it may pass. The object is there
 // unless the API server does not find it.
-func scaleFailure(err error, s *served, ref Ref) *scaling.Failure {
+func scaleFailure(err error, s *served) *scaling.Failure {
 	switch {
 	case apierrors.IsForbidden(err):
 		return forbidden(err, s, "scale")
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return &scaling.Failure{Reason: scaling.ReasonInvalid, Message: fmt.Sprintf("the scale of %s: %v", ref, err)}
+		return &scaling.Failure{Reason: scaling.ReasonInvalid, Message: err.Error()}
 	}
 	return nil
 }

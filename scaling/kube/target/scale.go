@@ -2,15 +2,26 @@ package target
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/dormouse-dev/dormouse/scaling"
 )
 
-// conflicts is how often a scale is read again because another writer was faster.
-const conflicts = 10
+const (
+	// conflicts is how often a scale is read again because another writer was faster.
+	conflicts = 10
+
+	// sleepWithin bounds all that a sleep takes, here and in the API server: whoever allowed it knew what was so just before,
+	// and that gets old.
+	sleepWithin = time.Second
+)
 
 // scale is what a scale subresource said.
 type scale struct {
@@ -22,26 +33,35 @@ type scale struct {
 
 // Scale records a wish for replicas as [scaling.Backend]'s Scale demands: a larger wish raises, a smaller one lowers
 // only where it is the minimum that a sleeping target keeps, and an equal one writes nothing. It returns when the API
-// server has it. A [*scaling.Failure] among its errors (TargetMissing, NotScalable, Forbidden, Invalid) says that the
-// wish cannot be recorded for now.
+// server has it. A [*scaling.Failure] among its errors (TargetMissing, NotScalable, Forbidden, Invalid, ScaleFailed) says
+// that the wish cannot be recorded for now, and was not.
 //
 // Where the watch has seen the target, the write is the only request: it carries the resourceVersion that was seen, so
 // nothing that another writer did meanwhile is undone. That nothing has to be written is never taken from the watch alone,
 // which may be late.
+//
+// A sleep lowers only the Spec that [Targets.State] tells when it begins: one that another writer has changed since is a
+// failure ScaleFailed. All of it takes no longer than 1 s, and the API server gives up a write as soon. One that was not
+// answered, and only that, is an error that leaves open whether the wish was recorded.
 func (t *Targets) Scale(ctx context.Context, ref Ref, minimum, replicas int32) error {
-	if err := t.scale(ctx, ref, minimum, replicas); err != nil {
+	var err error
+	if replicas == minimum {
+		err = t.sleep(ctx, ref, replicas)
+	} else {
+		err = t.wake(ctx, ref, replicas)
+	}
+	if err != nil {
 		return fmt.Errorf("scale %s to %d: %w", ref, replicas, err)
 	}
 	return nil
 }
 
-func (t *Targets) scale(ctx context.Context, ref Ref, minimum, replicas int32) error {
+func (t *Targets) wake(ctx context.Context, ref Ref, replicas int32) error {
 	s, now, err := t.known(ctx, ref)
 	if err != nil {
 		return err
 	}
-	writes := func() bool { return replicas > now.spec || replicas < now.spec && replicas == minimum }
-	if now != nil && !writes() {
+	if now != nil && now.spec >= replicas {
 		now = nil
 	}
 	for range conflicts {
@@ -49,11 +69,11 @@ func (t *Targets) scale(ctx context.Context, ref Ref, minimum, replicas int32) e
 			if now, err = t.get(ctx, s, ref); err != nil {
 				return t.explain(ctx, err, s, ref)
 			}
-			if !writes() {
+			if now.spec >= replicas {
 				return nil
 			}
 		}
-		err = t.put(ctx, s, ref, now, replicas)
+		err = t.put(ctx, s, ref, now, replicas, 0)
 		if err == nil {
 			return nil
 		}
@@ -63,6 +83,54 @@ func (t *Targets) scale(ctx context.Context, ref Ref, minimum, replicas int32) e
 		now = nil
 	}
 	return err
+}
+
+// sleep differs from wake in that its errors say for certain, wherever that is so, that nothing was written.
+func (t *Targets) sleep(ctx context.Context, ref Ref, replicas int32) error {
+	ctx, cancel := context.WithTimeout(ctx, sleepWithin)
+	defer cancel()
+	first := t.State(ref).Spec
+	s, now, err := t.known(ctx, ref)
+	if err != nil {
+		return unwritten(err)
+	}
+	if now != nil && now.spec == replicas {
+		now = nil
+	}
+	for range conflicts {
+		if now == nil {
+			if now, err = t.get(ctx, s, ref); err != nil {
+				return unwritten(t.explain(ctx, err, s, ref))
+			}
+		}
+		switch {
+		case now.spec == replicas:
+			return nil
+		case now.spec > replicas && first >= 0 && now.spec != first:
+			return &scaling.Failure{
+				Reason:  scaling.ReasonScaleFailed,
+				Message: fmt.Sprintf("another writer has changed spec.replicas from %d to %d meanwhile", first, now.spec),
+			}
+		}
+		first = now.spec
+		err = t.put(ctx, s, ref, now, replicas, sleepWithin)
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) {
+			return t.explain(ctx, err, s, ref)
+		}
+		now = nil
+	}
+	return unwritten(err)
+}
+
+// unwritten makes an error certain.
+func unwritten(err error) error {
+	if _, ok := errors.AsType[*scaling.Failure](err); ok {
+		return err
+	}
+	return fmt.Errorf("%w: %w", &scaling.Failure{Reason: scaling.ReasonScaleFailed, Message: "nothing was written"}, err)
 }
 
 // known returns what needs no request of its own: how the kind is served, for which it asks only where that is not
@@ -123,8 +191,9 @@ func (t *Targets) get(ctx context.Context, s *served, ref Ref) (*scale, error) {
 	return &scale{object: u, rv: u.GetResourceVersion(), spec: int32(spec), selector: selector}, nil //nolint:gosec // the API's own type
 }
 
-// put writes a scale, provided that it is still the one known.
-func (t *Targets) put(ctx context.Context, s *served, ref Ref, now *scale, replicas int32) error {
+// put writes a scale, provided that it is still the one known. The API server gives up after the time given; 0: in its own
+// time.
+func (t *Targets) put(ctx context.Context, s *served, ref Ref, now *scale, replicas int32, within time.Duration) error {
 	u := now.object
 	if u == nil {
 		u = &unstructured.Unstructured{}
@@ -136,15 +205,29 @@ func (t *Targets) put(ctx context.Context, s *served, ref Ref, now *scale, repli
 	if err := unstructured.SetNestedField(u.Object, int64(replicas), "spec", "replicas"); err != nil {
 		return err
 	}
-	_, err := t.cluster.Dynamic.Resource(s.resource).Namespace(ref.Namespace).Update(ctx, u, metav1.UpdateOptions{}, "scale")
-	return err
+	body, err := u.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	path := "/apis/" + s.resource.GroupVersion().String()
+	if s.resource.Group == "" {
+		path = "/api/" + s.resource.Version
+	}
+	// The dynamic client cannot be told a time.
+	request := t.cluster.Kube.Discovery().RESTClient().Put().AbsPath(path).
+		Namespace(ref.Namespace).Resource(s.resource.Resource).Name(ref.Name).SubResource("scale").
+		SetHeader("Content-Type", runtime.ContentTypeJSON).Body(body)
+	if within > 0 {
+		request = request.Timeout(within)
+	}
+	return request.Do(ctx).Error()
 }
 
 // explain turns an error of the API server into a failure, where it is one. That something is not found may mean the
 // object, its kind, or the kind's scale; it asks which.
 func (t *Targets) explain(ctx context.Context, err error, s *served, ref Ref) error {
 	if !apierrors.IsNotFound(err) {
-		if failure := scaleFailure(err, s, ref); failure != nil {
+		if failure := scaleFailure(err, s); failure != nil {
 			return failure
 		}
 		return err

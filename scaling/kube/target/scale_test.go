@@ -2,11 +2,13 @@ package target
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -64,6 +66,7 @@ func TestAnyKindWithAScaleWakesAndSleepsByOneRequestEach(t *testing.T) {
 				t.Errorf("a wake changed it %d times, want once", after-before)
 			}
 			if test.settles { // its status is written for a while, and each time may cost a second attempt
+				f.untilSpec(t, 2)
 				if err := w.targets.Scale(t.Context(), ref, 0, 0); err != nil {
 					t.Error(err)
 				}
@@ -134,13 +137,16 @@ func TestAWakeNeverLowersAndASleepOnlyToTheMinimum(t *testing.T) {
 		{"a wake", -1, 1, 1},
 	} {
 		before := w.generation(t, d)
+		if step.replicas == step.minimum { // or somebody else might have changed it
+			f.untilSpec(t, w.spec(t, d))
+		}
 		if err := w.targets.Scale(t.Context(), ref, step.minimum, step.replicas); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
 		if got := w.spec(t, d); got != step.want {
 			t.Errorf("%s (%d) left %d, want %d", step.what, step.replicas, got, step.want)
 		}
-		// No waiting for the watch in between: it may be behind at every step.
+		// No waiting for the watch in between: it may be behind at every wake.
 		if after := w.generation(t, d); after-before > 1 {
 			t.Errorf("%s wrote %d times", step.what, after-before)
 		}
@@ -169,6 +175,7 @@ func TestAnotherWriterInBetweenIsReadAgain(t *testing.T) {
 		{"a smaller wish", 2, `{"spec":{"replicas":0}}`, -1, 2, 2},
 		{"a smaller wish during a wake", 1, `{"spec":{"replicas":0}}`, -1, 2, 2},
 		{"a change of something else during a sleep", 2, `{"metadata":{"annotations":{"a":"b"}}}`, 0, 0, 0},
+		{"a sleep of another's", 2, `{"spec":{"replicas":0}}`, 0, 0, 0},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			t.Parallel()
@@ -210,6 +217,92 @@ func TestAWakeIsNeverLeftOutForWhatALateWatchShows(t *testing.T) {
 	}
 	if got := w.spec(t, d); got != 1 {
 		t.Errorf("it has %d, want 1", got)
+	}
+}
+
+// Whoever scales up while we put to sleep has a reason, whether the watch has told of it or not.
+func TestASleepDoesNotUndoAnothersScaleUp(t *testing.T) {
+	t.Parallel()
+	for what, seen := range map[string]int32{"known awake": 1, "known asleep": 0} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			d := w.deployment(t, "shop", seen)
+			ref := w.ref("apps/v1", "Deployment", "shop")
+			w.follow(t, ref).until(t, "is settled", func(s State) bool { return s.Spec == seen && s.Settled })
+			thaw := w.wire.delay()
+			defer thaw()
+			if err := w.patch(t.Context(), d, `{"spec":{"replicas":5}}`); err != nil {
+				t.Fatal(err)
+			}
+			err := w.targets.Scale(t.Context(), ref, 0, 0)
+			if failure, certain := errors.AsType[*scaling.Failure](err); !certain || failure.Reason != scaling.ReasonScaleFailed ||
+				!strings.Contains(err.Error(), fmt.Sprintf("from %d to 5", seen)) {
+				t.Errorf("got %v, want a failure that says who was faster", err)
+			}
+			if got := w.spec(t, d); got != 5 {
+				t.Errorf("it has %d, want 5", got)
+			}
+		})
+	}
+}
+
+// Who allows a sleep says what is so now: a write that arrives much later is not allowed any more.
+func TestASleepIsWrittenAtOnceOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.deployment(t, "shop", 1)
+	ref := w.ref("apps/v1", "Deployment", "shop")
+	w.follow(t, ref).until(t, "is settled", func(s State) bool { return s.Spec == 1 && s.Settled })
+	for _, hangs := range []string{http.MethodGet, http.MethodPut} {
+		var asked string
+		w.wire.meanwhile(func(r *http.Request) error {
+			switch {
+			case !strings.HasSuffix(r.URL.Path, "/scale"):
+			case r.Method == hangs:
+				asked = r.URL.Query().Get("timeout")
+				<-r.Context().Done()
+				return r.Context().Err()
+			case r.Method == http.MethodPut: // then the scale is read
+				return w.patch(r.Context(), d, `{"metadata":{"annotations":{"a":"b"}}}`)
+			}
+			return nil
+		})
+		began := time.Now()
+		err := w.targets.Scale(t.Context(), ref, 0, 0)
+		_, certain := errors.AsType[*scaling.Failure](err)
+		if err == nil || certain != (hangs == http.MethodGet) {
+			t.Errorf("%s hangs: got %v, certain %t", hangs, err, certain)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s hangs: it took %v, want 1 s", hangs, took)
+		}
+		if hangs == http.MethodPut && asked != "1s" {
+			t.Errorf("the API server is asked to give up after %q, want 1s", asked)
+		}
+	}
+	if got := w.spec(t, d); got != 1 {
+		t.Errorf("it has %d, want 1", got)
+	}
+}
+
+func TestAnErrorNamesTheTargetAndTheWishOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.deployment(t, "shop", 1)
+	for replicas, reason := range map[int32]scaling.Reason{-7: scaling.ReasonInvalid, 3: scaling.ReasonTargetMissing} {
+		name := "shop"
+		if replicas > 0 {
+			name = "missing"
+		}
+		ref := w.ref("apps/v1", "Deployment", name)
+		err := w.targets.Scale(t.Context(), ref, replicas, replicas)
+		if failure, ok := errors.AsType[*scaling.Failure](err); !ok || failure.Reason != reason {
+			t.Fatalf("got %v, want %s", err, reason)
+		}
+		if text := err.Error(); strings.Count(text, "scale ") != 1 || !strings.HasPrefix(text, fmt.Sprintf("scale %s to %d: ", ref, replicas)) {
+			t.Errorf("it says %q", text)
+		}
 	}
 }
 
