@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -30,16 +31,14 @@ const look = 200 * time.Millisecond
 // Run stops the activators of a Deployment, so that they put nothing to sleep any more, and waits until they have
 // finished what they hold. Then, for each ElasticService of the cluster's namespaces: a target that sleeps is woken,
 // unless onDelete is Leave; the <name>-activator Service is deleted; the finalizer is removed. The ElasticServices stay.
-// What fails for one is tried for the others all the same. Running it again does no harm.
+// What fails for one is tried for the others all the same. A target that the API server refuses to wake is logged and
+// left: it would be refused again. Running it again does no harm.
 func Run(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, deployment types.NamespacedName) error {
 	if err := stop(ctx, c, logger, deployment); err != nil {
 		return fmt.Errorf("stop the activators of Deployment %s: %w", deployment, err)
 	}
-	resources, err := list(ctx, c)
-	if err != nil {
-		return err
-	}
-	var failed []error
+	resources, err := list(ctx, c, logger)
+	failed := []error{err}
 	for i := range resources {
 		es := &resources[i]
 		key := client.ObjectKeyFromObject(es)
@@ -52,7 +51,7 @@ func Run(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, deployment
 	return errors.Join(failed...)
 }
 
-// stop scales the Deployment to zero and waits until its pods are gone.
+// stop scales the Deployment to zero and waits until its pods are gone. Those that have ended, as evicted ones do, stay.
 func stop(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, name types.NamespacedName) error {
 	deployments := c.Kube.AppsV1().Deployments(name.Namespace)
 	deployment, err := deployments.Get(ctx, name.Name, metav1.GetOptions{})
@@ -71,7 +70,9 @@ func stop(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, name type
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
-		pods, err := c.Kube.CoreV1().Pods(name.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		pods, err := c.Kube.CoreV1().Pods(name.Namespace).List(ctx, metav1.ListOptions{
+			LabelSelector: selector, FieldSelector: "status.phase!=Failed,status.phase!=Succeeded",
+		})
 		if err == nil && len(pods.Items) == 0 {
 			return nil
 		}
@@ -86,26 +87,34 @@ func stop(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, name type
 	}
 }
 
-func list(ctx context.Context, c *cluster.Cluster) (resources []v1alpha1.ElasticService, err error) {
+// list returns the ElasticServices of the namespaces, and why it does not have all of them.
+func list(ctx context.Context, c *cluster.Cluster, logger *zap.Logger) ([]v1alpha1.ElasticService, error) {
 	namespaces := c.Namespaces
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	}
+	var resources []v1alpha1.ElasticService
+	var failed []error
 	for _, namespace := range namespaces {
 		var found v1alpha1.ElasticServiceList
 		switch err := c.Client.List(ctx, &found, client.InNamespace(namespace)); {
 		case meta.IsNoMatchError(err), apierrors.IsNotFound(err): // without the definition there are none
+		case apierrors.IsForbidden(err) && namespace != metav1.NamespaceAll:
+			// A namespace that is gone took our Role along, and must not keep the release for ever. Nothing else tells it
+			// from one that is there: who has only Roles may not ask.
+			logger.Warn("a namespace is left as it is: it is gone, or has no Role for us",
+				zap.String("namespace", namespace), zap.Error(err))
 		case err != nil:
-			return nil, fmt.Errorf("list ElasticServices: %w", err)
+			failed = append(failed, fmt.Errorf("list ElasticServices of namespace %q: %w", namespace, err))
 		}
 		resources = append(resources, found.Items...)
 	}
-	return resources, nil
+	return resources, errors.Join(failed...)
 }
 
 // release ends all that the activators have done for one resource.
 func release(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1alpha1.ElasticService) error {
-	if es.Spec.OnDelete != v1alpha1.DeleteLeave {
+	if es.Spec.OnDelete != v1alpha1.DeleteLeave && takenUp(es) {
 		if err := wake(ctx, c, logger, es); err != nil {
 			return err
 		}
@@ -134,7 +143,14 @@ func release(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1
 	})
 }
 
-// wake raises a target that stands at its minimum to what it had before. One that is not there cannot be left asleep.
+// takenUp reports whether an activator has had a resource in its care, and this has not been ended yet. Only then can its
+// target have been put to sleep by one.
+func takenUp(es *v1alpha1.ElasticService) bool {
+	return es.Status.Phase != "" || slices.Contains(es.Finalizers, v1alpha1.Finalizer)
+}
+
+// wake raises a target that stands at its minimum to what it had before. One that is not there cannot be left asleep, and
+// for one that may not be scaled nothing is gained by staying.
 func wake(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1alpha1.ElasticService) error {
 	ref := es.Spec.ScaleTargetRef
 	gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
@@ -158,14 +174,31 @@ func wake(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, es *v1alp
 			return err
 		})
 	}
-	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
-		logger.Info("there is no target to wake", zap.String("kind", ref.Kind), zap.String("namespace", es.Namespace), zap.String("name", ref.Name))
-		return nil
-	}
-	if err != nil {
+	target := []zap.Field{zap.String("kind", ref.Kind), zap.String("namespace", es.Namespace), zap.String("name", ref.Name)}
+	switch {
+	case meta.IsNoMatchError(err), apierrors.IsNotFound(err):
+		logger.Info("there is no target to wake", target...)
+	case refused(err):
+		logger.Warn("a target is left as it is, maybe asleep: the API server refuses to scale it", append(target, zap.Error(err))...)
+	case err != nil:
 		return fmt.Errorf("wake %s %s: %w", ref.Kind, ref.Name, err)
 	}
 	return nil
+}
+
+// refused reports whether the same request would be refused again: it is not allowed, not valid, not known, or some
+// admission is against it. Webhooks that are against something choose their code.
+func refused(err error) bool {
+	status, ok := errors.AsType[*apierrors.StatusError](err)
+	if !ok {
+		return false
+	}
+	switch code := status.ErrStatus.Code; code {
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return false
+	default:
+		return code >= http.StatusBadRequest && code < http.StatusInternalServerError
+	}
 }
 
 // size is how many replicas a resource's target gets when it is woken for good.

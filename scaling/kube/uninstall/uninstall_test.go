@@ -7,12 +7,17 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -44,10 +49,7 @@ func TestNothingIsLeftAsleepAndNothingBehind(t *testing.T) {
 	}
 
 	for name, want := range map[string]int32{"shop": 3, "left": 0, "busy": 4, "dormouse": 0} {
-		deployment, err := c.Kube.AppsV1().Deployments("default").Get(t.Context(), name, metav1.GetOptions{})
-		if err != nil || *deployment.Spec.Replicas != want {
-			t.Errorf("Deployment %s: got %v replicas (%v), want %d", name, *deployment.Spec.Replicas, err, want)
-		}
+		wantReplicas(t, c, name, want)
 	}
 	var all v1alpha1.ElasticServiceList
 	if err := c.Client.List(t.Context(), &all); err != nil || len(all.Items) != 5 {
@@ -72,16 +74,76 @@ func TestNothingIsLeftAsleepAndNothingBehind(t *testing.T) {
 	}
 }
 
+// A person may have put it to zero.
+func TestWhatNoActivatorHasTakenUpIsNotWoken(t *testing.T) {
+	c := connect(t)
+	for _, name := range []string{"new", "asleep"} {
+		makeDeployment(t, c, name, 0)
+	}
+	makeResource(t, c, "new", func(es *v1alpha1.ElasticService) { es.Finalizers = nil })
+	makeResource(t, c, "asleep", func(es *v1alpha1.ElasticService) { es.Finalizers, es.Status.Phase = nil, "Asleep" })
+	run(t, c)
+	wantReplicas(t, c, "new", 0)
+	wantReplicas(t, c, "asleep", 1)
+}
+
+func TestATargetThatMayNotBeScaledKeepsNothing(t *testing.T) {
+	c := connect(t)
+	makeDeployment(t, c, "guarded", 0)
+	makeDeployment(t, c, "shop", 0)
+	guarded := makeResource(t, c, "guarded", func(*v1alpha1.ElasticService) {})
+	makeResource(t, c, "shop", func(*v1alpha1.ElasticService) {})
+	guard(t, c, "guarded")
+
+	run(t, c)
+
+	wantReplicas(t, c, "guarded", 0)
+	wantReplicas(t, c, "shop", 1)
+	if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(guarded), guarded); err != nil || len(guarded.Finalizers) > 0 {
+		t.Errorf("it has still the finalizers %v (%v)", guarded.Finalizers, err)
+	}
+}
+
+// Where namespaces are named, each has a Role of its own, which goes with it.
+func TestANamespaceWithoutARoleDoesNotKeepTheOthersAsleep(t *testing.T) {
+	c := connect(t)
+	makeDeployment(t, c, "shop", 0)
+	makeResource(t, c, "shop", func(*v1alpha1.ElasticService) {})
+	allow(t, c, "default")
+	config := rest.CopyConfig(c.Config)
+	config.Impersonate.UserName = "dormouse"
+	for _, namespaces := range [][]string{{"gone", "default"}, nil} {
+		limited, err := cluster.Connect(cluster.Options{Config: config, Namespaces: namespaces})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = Run(t.Context(), limited, zap.NewNop(), types.NamespacedName{Namespace: "default", Name: "dormouse"})
+		if namespaces == nil && !apierrors.IsForbidden(err) {
+			t.Errorf("who was to look at all namespaces, and may not, got %v", err)
+		} else if namespaces != nil && err != nil {
+			t.Error(err)
+		}
+	}
+	wantReplicas(t, c, "shop", 1)
+}
+
+func TestPodsThatHaveEndedAreNotWaitedFor(t *testing.T) {
+	c := connect(t)
+	makeDeployment(t, c, "dormouse", 1)
+	for _, phase := range []corev1.PodPhase{corev1.PodFailed, corev1.PodSucceeded} {
+		pod := makePod(t, c, "dormouse-"+strings.ToLower(string(phase)))
+		pod.Status.Phase = phase
+		if err := c.Client.Status().Update(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, c)
+}
+
 func TestActivatorsThatDoNotEndAreWaitedForInVain(t *testing.T) {
 	c := connect(t)
 	makeDeployment(t, c, "dormouse", 1)
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "dormouse-1", Labels: map[string]string{"app": "dormouse"}},
-		Spec:       corev1.PodSpec{NodeName: "nowhere", Containers: []corev1.Container{{Name: "c", Image: "none"}}},
-	}
-	if err := c.Client.Create(t.Context(), pod); err != nil {
-		t.Fatal(err)
-	}
+	makePod(t, c, "dormouse-1")
 	makeDeployment(t, c, "shop", 0)
 	makeResource(t, c, "shop", func(*v1alpha1.ElasticService) {})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -130,6 +192,93 @@ func run(t *testing.T, c *cluster.Cluster) {
 	if err := Run(ctx, c, zap.NewNop(), types.NamespacedName{Namespace: "default", Name: "dormouse"}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func wantReplicas(t *testing.T, c *cluster.Cluster, name string, want int32) {
+	t.Helper()
+	deployment, err := c.Kube.AppsV1().Deployments("default").Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil || *deployment.Spec.Replicas != want {
+		t.Errorf("Deployment %s: got %v replicas (%v), want %d", name, *deployment.Spec.Replicas, err, want)
+	}
+}
+
+// guard has the API server refuse to scale a Deployment, and waits until it does.
+func guard(t *testing.T, c *cluster.Cluster, name string) {
+	t.Helper()
+	policy := &admissionv1.ValidatingAdmissionPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "guard"},
+		Spec: admissionv1.ValidatingAdmissionPolicySpec{
+			MatchConstraints: &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{{
+				ResourceNames: []string{name},
+				RuleWithOperations: admissionv1.RuleWithOperations{
+					Operations: []admissionv1.OperationType{admissionv1.Update},
+					Rule:       admissionv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1"}, Resources: []string{"deployments/scale"}},
+				},
+			}}},
+			Validations: []admissionv1.Validation{{Expression: "false", Message: "it is guarded"}},
+		},
+	}
+	binding := &admissionv1.ValidatingAdmissionPolicyBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "guard"},
+		Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
+			PolicyName: "guard", ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
+		},
+	}
+	for _, object := range []client.Object{policy, binding} {
+		if err := c.Client.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := []byte(`{"spec":{"replicas":1}}`)
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		_, err := c.Kube.AppsV1().Deployments("default").Patch(ctx, name, types.MergePatchType, one,
+			metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}, "scale")
+		return err != nil && strings.Contains(err.Error(), "guarded"), nil
+	})
+	if err != nil {
+		t.Fatalf("the API server refuses nothing: %v", err)
+	}
+}
+
+// allow lets the user dormouse do what is done in a namespace, and waits until it may.
+func allow(t *testing.T, c *cluster.Cluster, namespace string) {
+	t.Helper()
+	role := &rbacv1.Role{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "dormouse"},
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}}},
+	}
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "dormouse"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "dormouse"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "dormouse"}},
+	}
+	for _, object := range []client.Object{role, binding} {
+		if err := c.Client.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: "dormouse", ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "list", Resource: "pods"},
+	}}
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		answer, err := c.Kube.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		return err == nil && answer.Status.Allowed, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makePod(t *testing.T, c *cluster.Cluster, name string) *corev1.Pod {
+	t.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{"app": "dormouse"}},
+		Spec:       corev1.PodSpec{NodeName: "nowhere", Containers: []corev1.Container{{Name: "c", Image: "none"}}},
+	}
+	if err := c.Client.Create(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	return pod
 }
 
 func makeDeployment(t *testing.T, c *cluster.Cluster, name string, replicas int32) {
