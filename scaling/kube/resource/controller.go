@@ -180,7 +180,7 @@ func (c *Controller) Pin(ctx context.Context, key scaling.Key, until time.Time) 
 	if err := c.options.Cluster.Client.Patch(ctx, es, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		return fmt.Errorf("pin %s: %w", key, err)
 	}
-	c.see(es)
+	c.answered(es)
 	return nil
 }
 

@@ -103,6 +103,20 @@ func TestOneObjectIsOneTargetInWhateverVersion(t *testing.T) {
 	w.until("the younger has its own version", has("b", "argoproj.io/v1"))
 }
 
+func TestALateAnswerToAWriteBringsNothingBack(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	late := w.await("shop", "finalized", finalized)
+	w.remove("shop")
+	w.awaitGone("shop")
+	known := func() bool { _, known := w.controller.look(w.key("shop")); return known }
+	w.until("it is forgotten", func() bool { return !known() })
+	w.controller.answered(late)
+	if known() {
+		t.Error("it is there again")
+	}
+}
+
 func TestAMistakeNeverDropsTraffic(t *testing.T) {
 	w := newWorld(t)
 	w.create("shop", func(es *v1alpha1.ElasticService) { es.Spec.Idle.After = "1h" })

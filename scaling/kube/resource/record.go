@@ -71,23 +71,28 @@ type told struct {
 	at   time.Time
 }
 
-// see takes a resource from the informer, or from the answer to a write.
+// see takes a resource from the informer.
 func (c *Controller) see(o any) {
-	es, ok := o.(*v1alpha1.ElasticService)
-	if !ok {
-		return
+	if es, ok := o.(*v1alpha1.ElasticService); ok {
+		c.take(es, true)
 	}
-	if es.ManagedFields != nil { // of an answer to a write, which nobody else has; the cache has none
-		es.ManagedFields = nil
-	}
+}
+
+// answered takes a resource from the answer to a write. It may come after the resource's end, which it does not undo.
+func (c *Controller) answered(es *v1alpha1.ElasticService) {
+	es.ManagedFields = nil // as in the cache
+	c.take(es, false)
+}
+
+func (c *Controller) take(es *v1alpha1.ElasticService, exists bool) {
 	key := scaling.Key{Namespace: es.Namespace, Name: es.Name}
 	c.mu.Lock()
 	r := c.records[key]
 	switch {
-	case r == nil:
+	case r == nil && exists:
 		r = &record{key: key, object: es, seen: time.Now()}
 		c.records[key] = r
-	case older(es, r.object):
+	case r == nil, older(es, r.object), r.gone && !exists:
 		c.mu.Unlock()
 		return
 	default:

@@ -217,7 +217,7 @@ func (c *Controller) writeStatus(ctx context.Context, r record) (again time.Dura
 	if err := c.options.Cluster.Client.Status().Patch(ctx, es, patch); err != nil {
 		return 0, fmt.Errorf("write the status: %w", err)
 	}
-	c.see(es)
+	c.answered(es)
 	events := changes(&r.object.Status, &status)
 	c.note(r, func(r *record) {
 		r.wrote = now
@@ -242,7 +242,7 @@ func (c *Controller) testify(ctx context.Context, r record) error {
 	if err := c.options.Cluster.Client.Status().Patch(ctx, es, patch); err != nil {
 		return fmt.Errorf("record that a request was carried: %w", err)
 	}
-	c.see(es)
+	c.answered(es)
 	return nil
 }
 
@@ -292,7 +292,7 @@ func (c *Controller) patch(
 	if err := c.options.Cluster.Client.Patch(ctx, es, patch); err != nil {
 		return object, err
 	}
-	c.see(es)
+	c.answered(es)
 	return es, nil
 }
 
