@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -17,13 +18,16 @@ import (
 const (
 	// authorityKey is the key of a ConfigMap that certificates are read from, as cert-manager and Kubernetes itself write it.
 	authorityKey = "ca.crt"
-	// authorityEvery is how often a ConfigMap is read again; sooner where it has no certificates, and where the API server did
-	// not answer.
+	// authorityEvery is how often a ConfigMap is read again. Where it has no certificates, and where the API server did not
+	// answer, that is how long the gaps between reading it grow, from these on.
 	authorityEvery   = time.Minute
 	authorityMissing = 5 * time.Second
 	authorityRetry   = time.Second
 
 	authorityTimeout = 5 * time.Second
+	// authorityPatience is how long a ConfigMap that was never read is waited for. Beyond that it is a mistake of who names
+	// it: nobody else's resource waits for it.
+	authorityPatience = 5 * time.Second
 )
 
 // configMap names one; the zero value is none.
@@ -42,8 +46,11 @@ type authorities struct {
 
 type authorityRead struct {
 	authority
-	read bool
-	next time.Time // when to read it again
+	read    bool
+	asked   time.Time     // when it was wanted first
+	trouble string        // why it cannot be read, as it was found first; empty: nothing is known against it
+	next    time.Time     // when to read it again
+	gap     time.Duration // before that, where there are no certificates or it cannot be read; zero: neither
 }
 
 func newAuthorities(client kubernetes.Interface, changed func()) *authorities {
@@ -58,7 +65,8 @@ func authorityOf(es *v1alpha1.ElasticService) configMap {
 	return configMap{}
 }
 
-// get returns what was found in a ConfigMap, and whether it was looked for already; if not, it will be.
+// get returns what was found in a ConfigMap, and whether it was looked for already; if not, it will be. One that cannot be
+// read for long is known not to be.
 func (a *authorities) get(name configMap) (found authority, known bool) {
 	if name == (configMap{}) {
 		return authority{}, true
@@ -66,9 +74,12 @@ func (a *authorities) get(name configMap) (found authority, known bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e := a.known[name]; e != nil {
+		if !e.read && e.trouble != "" && time.Since(e.asked) >= authorityPatience {
+			return authority{problem: "the ConfigMap cannot be read: " + e.trouble}, true
+		}
 		return e.authority, e.read
 	}
-	a.known[name] = &authorityRead{}
+	a.known[name] = &authorityRead{asked: time.Now()}
 	select {
 	case a.news <- struct{}{}:
 	default:
@@ -138,34 +149,42 @@ func (a *authorities) read(ctx context.Context, name configMap) {
 	ctx, cancel := context.WithTimeout(ctx, authorityTimeout)
 	defer cancel()
 	object, err := a.client.CoreV1().ConfigMaps(name.namespace).Get(ctx, name.name, metav1.GetOptions{})
-	found, wait := authority{}, authorityEvery
+	found, first := authority{}, time.Duration(0)
 	switch {
 	case apierrors.IsNotFound(err):
 		found.problem = fmt.Sprintf("there is no such ConfigMap; it must be in namespace %s and have the key %s", name.namespace, authorityKey)
-		wait = authorityMissing
+		first = authorityMissing
 	case apierrors.IsForbidden(err):
 		found.problem = "the activator is not allowed to read the ConfigMap; its role needs get of configmaps in namespace " + name.namespace
-		wait = authorityMissing
+		first = authorityMissing
 	case err != nil:
-		wait = authorityRetry // what was found before goes on being true
+		first = authorityRetry // what was found before goes on being true
 	default:
 		var ok bool
 		if found.pem, ok = object.Data[authorityKey]; !ok {
 			found.problem = "the ConfigMap has no key " + authorityKey
-			wait = authorityMissing
+			first = authorityMissing
 		}
 	}
+	passing := err != nil && found == (authority{})
 	a.mu.Lock()
 	e := a.known[name]
 	if e == nil {
 		a.mu.Unlock()
 		return // nobody wants it any more
 	}
-	e.next = time.Now().Add(wait)
-	passing := wait == authorityRetry
-	news := !passing && (!e.read || e.authority != found)
-	if news {
-		e.authority, e.read = found, true
+	e.gap = min(max(2*e.gap, first), authorityEvery)
+	if first == 0 {
+		e.gap = 0
+	}
+	e.next = time.Now().Add(cmp.Or(e.gap, authorityEvery))
+	news := !e.read || e.authority != found
+	switch {
+	case passing:
+		news = !e.read // its patience may have ended
+		e.trouble = cmp.Or(e.trouble, err.Error())
+	case news:
+		e.authority, e.read, e.trouble = found, true, ""
 	}
 	a.mu.Unlock()
 	if news {

@@ -1,11 +1,16 @@
 package resource
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/metrics"
@@ -41,6 +47,8 @@ type world struct {
 	gates      *gates
 
 	end func() // the controller, for a restart
+
+	through atomic.Pointer[func(*http.Request) *http.Response] // answers in place of the API server where it likes; or nil
 
 	mu        sync.Mutex // guards the following
 	adoptions int
@@ -74,7 +82,18 @@ func (w *world) Problem(key scaling.Key) (service, target *scaling.Failure) {
 }
 
 func (w *world) connect() *cluster.Cluster {
-	c, err := cluster.Connect(cluster.Options{Config: config(w.T), Namespaces: []string{w.namespace}})
+	own := rest.CopyConfig(config(w.T))
+	own.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return tripper(func(r *http.Request) (*http.Response, error) {
+			if answer := w.through.Load(); answer != nil {
+				if response := (*answer)(r); response != nil {
+					return response, nil
+				}
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	c, err := cluster.Connect(cluster.Options{Config: own, Namespaces: []string{w.namespace}})
 	w.must(err)
 	return c
 }
@@ -126,6 +145,28 @@ func (w *world) set(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	change()
+}
+
+// intercept has requests to the API server answered in its place, where the answer is not nil.
+func (w *world) intercept(answer func(*http.Request) *http.Response) { w.through.Store(&answer) }
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (t tripper) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
+
+// failing is an answer of an API server.
+func failing(r *http.Request, status int, reason metav1.StatusReason) *http.Response {
+	body, err := json.Marshal(metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure,
+		Code: int32(status), Reason: reason, Message: "as the test says", //nolint:gosec // of three digits
+	})
+	if err != nil {
+		panic(err)
+	}
+	return &http.Response{
+		StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(bytes.NewReader(body)), Request: r,
+	}
 }
 
 func (w *world) must(err error) {
