@@ -100,16 +100,16 @@ func (o *options) check() error {
 			bad(flag, "%d is negative; use 0 or more", n)
 		}
 	}
-	for flag, d := range map[string]time.Duration{
-		"header-timeout": o.headerTimeout, "keep-alive": o.keepAlive,
-		"drain-timeout": o.drainTimeout, "shutdown-delay": o.shutdownDelay,
-	} {
-		if d < 0 {
-			bad(flag, "%v is negative; use 0s or more", d)
-		}
+	if o.shutdownDelay < 0 {
+		bad("shutdown-delay", "%v is negative; use 0s or more", o.shutdownDelay)
 	}
-	if o.rescaleDuration <= 0 {
-		bad("rescale-duration", "%v is not a duration to wait; use more than 0s, such as 5s", o.rescaleDuration)
+	for flag, d := range map[string]struct{ got, such time.Duration }{
+		"header-timeout": {o.headerTimeout, 10 * time.Second}, "keep-alive": {o.keepAlive, 75 * time.Second},
+		"drain-timeout": {o.drainTimeout, 5 * time.Minute}, "rescale-duration": {o.rescaleDuration, 5 * time.Second},
+	} {
+		if d.got <= 0 {
+			bad(flag, "%v is not a duration to wait; use more than 0s, such as %v", d.got, d.such)
+		}
 	}
 	if o.serviceMetrics != "on" && o.serviceMetrics != "off" {
 		bad("service-metrics", "%q is neither on nor off", o.serviceMetrics)

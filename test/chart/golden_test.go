@@ -93,7 +93,7 @@ func TestPodsOutliveTheirDrain(t *testing.T) {
 		want         int64
 	}{
 		{"5s", "5m", 5 + 300 + 60},
-		{"0s", "0s", 60},
+		{"0s", "1ms", 61},
 		{"1500ms", "1h1m1.2s", 2 + 3662 + 60},
 	} {
 		deployment := parse(t, render(t, "--show-only", "templates/deployment.yaml", "--set", "shutdownDelay="+x.delay, "--set", "drainTimeout="+x.drain))[0]

@@ -31,6 +31,7 @@ func TestValuesThatMeanNothingAreRefusedByName(t *testing.T) {
 		{"ports.from=20000,ports.to=10000", "ports: from 20000 is above to 10000"},
 		{"ports.from=9000,ports.to=9100", "9090 is one of the activator's own"},
 		{"tls.secretName=a,service.ports.https=80", "http and https are both 80"},
+		{"drainTimeout=0s", "drainTimeout: 0s is not a duration to wait: use more than 0s, such as 5m"},
 		{"drainTimeout=300", "/drainTimeout"},
 		{"drainTimeout=5 minutes", "/drainTimeout"},
 		{"shutdownDelay=-1s", "/shutdownDelay"},

@@ -157,6 +157,7 @@ func TestMistakesInACommandLineAreExplained(t *testing.T) {
 		{"a negative number", nil, []string{"local", "-f", file, "--max-held-bytes=-1"}, []string{"--max-held-bytes", "-1"}},
 		{"a duration that is none", nil, []string{"local", "-f", file, "--keep-alive=soon"}, []string{"--keep-alive", `"soon"`}},
 		{"a negative duration", nil, []string{"local", "-f", file, "--drain-timeout=-1s"}, []string{"--drain-timeout", "-1s"}},
+		{"no time to finish in", nil, []string{"local", "-f", file, "--drain-timeout=0s"}, []string{"--drain-timeout", "more than 0s, such as 5m0s"}},
 		{"no window", nil, []string{"local", "-f", file, "--rescale-duration=0s"}, []string{"--rescale-duration"}},
 		{"two mistakes", nil, []string{"local", "-f", file, "--max-held-bytes=-1", "--trusted-proxies=home"}, []string{"--max-held-bytes", "--trusted-proxies", `"home"`}},
 		{"a format that is none", nil, []string{"local", "-f", file, "--log-format=xml"}, []string{"--log-format", `"xml"`}},

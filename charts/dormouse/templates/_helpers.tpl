@@ -91,6 +91,9 @@ capabilities:
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled -}}
 {{- fail "serviceMonitor.enabled and podMonitor.enabled: Prometheus would scrape every activator twice: enable one of them" -}}
 {{- end -}}
+{{- if eq (include "dormouse.seconds" .Values.drainTimeout) "0" -}}
+{{- fail (printf "drainTimeout: %s is not a duration to wait: use more than 0s, such as 5m" .Values.drainTimeout) -}}
+{{- end -}}
 {{- if and .Values.tls.secretName (eq (int .Values.service.ports.http) (int .Values.service.ports.https)) -}}
 {{- fail (printf "service.ports: http and https are both %v" .Values.service.ports.http) -}}
 {{- end -}}
