@@ -53,7 +53,13 @@ func (c *Controller) adoptOnce(now time.Time) {
 	waiting := false
 	authorities := make(map[configMap]bool)
 	for key, r := range c.records {
-		if r.gone && !c.heldLocked(r) {
+		switch {
+		case !r.gone:
+			r.goneAt = time.Time{}
+		case c.heldLocked(r, now):
+			changed = changed || r.goneAt.IsZero()
+			r.goneAt = cmp.Or(r.goneAt, now)
+		default:
 			delete(c.records, key)
 			c.forgetReportsLocked(key)
 			changed = true
@@ -105,7 +111,9 @@ func (c *Controller) handOn(records []*record) {
 			versions[target] = r.adopted.TargetRef.APIVersion // the oldest's
 		}
 		definitions = append(definitions, r.handable(versions[target]))
-		objects = append(objects, r.object)
+		if !r.gone {
+			objects = append(objects, r.object)
+		}
 		if r.pin.until.After(pins[target]) {
 			pins[target] = r.pin.until
 		}
@@ -144,12 +152,16 @@ func (c *Controller) handOn(records []*record) {
 }
 
 // handable returns what is handed on of a record, which stays the same pointer where nothing has changed: with the version
-// in which the oldest resource names the target. One object of two versions would have two lifecycles otherwise.
+// in which the oldest resource names the target, since one object of two versions would have two lifecycles; and without
+// routes where the resource is gone, since it serves but those who wait already.
 func (r *record) handable(apiVersion string) *kube.Definition {
 	d := r.adopted
-	if d.TargetRef.APIVersion != apiVersion {
+	if d.TargetRef.APIVersion != apiVersion || r.gone && len(d.Service.Routes) > 0 {
 		other := *d
 		other.TargetRef.APIVersion = apiVersion
+		if r.gone {
+			other.Service.Routes = nil
+		}
 		d = &other
 		if r.handed != nil && reflect.DeepEqual(r.handed, d) {
 			return r.handed
@@ -200,9 +212,9 @@ func leaving(r *record) *kube.Definition {
 	return &awake
 }
 
-// heldLocked reports whether anybody waits for a service whose resource is gone.
-func (c *Controller) heldLocked(r *record) bool {
-	if r.adopted == nil {
+// heldLocked reports whether anybody waits for a service whose resource is gone, and may have come before that.
+func (c *Controller) heldLocked(r *record, now time.Time) bool {
+	if r.adopted == nil || !r.goneAt.IsZero() && now.Sub(r.goneAt) >= r.lingers() {
 		return false
 	}
 	status, known := c.options.Scaler.Status(r.key)

@@ -252,6 +252,18 @@ func (w *world) await(name, what string, wanted func(*v1alpha1.ElasticService) b
 	return nil
 }
 
+// later makes the end of a resource longer ago.
+func (w *world) later(name string, by time.Duration) {
+	w.controller.mu.Lock()
+	defer w.controller.mu.Unlock()
+	r := w.controller.records[w.key(name)]
+	for _, at := range []*time.Time{&r.deletingAt, &r.goneAt} {
+		if !at.IsZero() {
+			*at = at.Add(-by)
+		}
+	}
+}
+
 // awaitCondition waits for a condition, written as "True Reason: message" or the beginning of that.
 func (w *world) awaitCondition(name, conditionType, want string) *v1alpha1.ElasticService {
 	w.Helper()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/scaling"
 	"github.com/dormouse-dev/dormouse/scaling/kube/cluster"
@@ -62,19 +63,47 @@ func TestAResourceStaysWhileRequestsWaitForIt(t *testing.T) {
 // Whoever removes the finalizer by force loses no request either.
 func TestARequestIsServedAlthoughItsResourceIsGone(t *testing.T) {
 	w := newWorld(t)
-	w.create("shop")
-	w.await("shop", "finalized", finalized)
+	const port = 10_123
+	w.create("shop", func(es *v1alpha1.ElasticService) {
+		es.Spec.Routes = []v1alpha1.Route{{Hosts: []string{"shop.test"}}}
+		es.Spec.Hold.Timeout = "24h"
+	})
+	before := w.await("shop", "finalized", finalized)
+	es := before.DeepCopy()
+	es.Status.ActivatorPort = port
+	w.must(w.cluster.Client.Status().Patch(t.Context(), es, client.MergeFrom(before)))
+	leads := func() (leads bool) { w.set(func() { _, leads = w.ports[port] }); return leads }
+	w.until("its port leads to it", leads)
 	w.gates.set(w.key("shop"), scaling.Activity{Held: 1})
 	w.set(func() { w.writes = false })
 	w.remove("shop")
 	w.edit("shop", func(es *v1alpha1.ElasticService) { es.Finalizers = nil })
 	w.awaitGone("shop")
+	w.until("nobody new is led to it", func() bool {
+		d := w.definition("shop")
+		return d != nil && len(d.Service.Routes) == 0 && !leads()
+	})
 	w.create("cart")
 	w.until("the other one is adopted", func() bool { return w.definition("cart") != nil })
 	if w.definition("shop") == nil {
 		t.Error("who waits for it is refused")
 	}
 	w.gates.set(w.key("shop"), scaling.Activity{})
+	w.controller.markDirty()
+	w.until("it is not handed on any more", func() bool { return w.definition("shop") == nil })
+}
+
+func TestNobodyKeepsAResourceThatIsGoneForEver(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop", func(es *v1alpha1.ElasticService) { es.Spec.Hold.Timeout = "24h" })
+	w.await("shop", "finalized", finalized)
+	w.gates.set(w.key("shop"), scaling.Activity{Held: 1}) // and again, and again
+	w.set(func() { w.writes = false })
+	w.remove("shop")
+	w.edit("shop", func(es *v1alpha1.ElasticService) { es.Finalizers = nil })
+	w.awaitGone("shop")
+	w.until("it is found out", func() bool { r, _ := w.controller.look(w.key("shop")); return !r.goneAt.IsZero() })
+	w.later("shop", leavingMost)
 	w.controller.markDirty()
 	w.until("it is not handed on any more", func() bool { return w.definition("shop") == nil })
 }

@@ -24,6 +24,7 @@ type record struct {
 	// object is the newest that we know, be it from the cache or the answer to a write of ours; it is immutable.
 	object *v1alpha1.ElasticService
 	gone   bool      // it does not exist any more
+	goneAt time.Time // when the adopter found out
 	seen   time.Time // when it was seen first
 
 	// What the adopter has made of it.
@@ -45,6 +46,14 @@ type record struct {
 	woken      bool      // its target was woken for that, or need not be
 	wrote      time.Time // the last write of the status
 	told       map[string]told
+}
+
+// lingers returns for how long after its end a resource serves those who wait for it.
+func (r *record) lingers() time.Duration {
+	if r.adopted != nil && r.adopted.Service.Hold.Timeout > 0 {
+		return min(r.adopted.Service.Hold.Timeout, leavingMost)
+	}
+	return leavingMost
 }
 
 // source is what a definition was made of. Nothing else of a resource matters to it: not its status, which changes with

@@ -22,7 +22,7 @@ const (
 	statusEvery = time.Second
 	// leavingEvery is how often a resource that is being deleted is looked at while requests wait.
 	leavingEvery = 200 * time.Millisecond
-	// leavingMost bounds how long that may be where requests may wait for as long as they like.
+	// leavingMost bounds how long that may be, should requests be allowed to wait for longer.
 	leavingMost = 10 * time.Minute
 	// testifyTimeout bounds what is written at the end.
 	testifyTimeout = 5 * time.Second
@@ -189,12 +189,8 @@ func (c *Controller) wakeLeaving(ctx context.Context, r record) error {
 
 // awaited reports whether requests wait that may have come before the resource was deleted.
 func (c *Controller) awaited(r record, now time.Time) bool {
-	most := leavingMost
-	if r.adopted != nil && r.adopted.Service.Hold.Timeout > 0 {
-		most = r.adopted.Service.Hold.Timeout
-	}
 	status, known := c.options.Scaler.Status(r.key)
-	return known && status.Activity.Held > 0 && now.Before(r.deletingAt.Add(most))
+	return known && status.Activity.Held > 0 && now.Before(r.deletingAt.Add(r.lingers()))
 }
 
 // writeStatus writes the status if it is not what it should be, and tells of the difference.
