@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/kube/pod"
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 )
 
@@ -126,8 +127,10 @@ func (m *Mirror) planService(ctx context.Context, p *plan, es *v1alpha1.ElasticS
 	var mirrored *corev1.ServicePort
 	if backend == nil {
 		p.service = state{metav1.ConditionFalse, "NoService", "there is no Service " + es.Spec.Service.Name + " to mirror"}
-	} else if mirrored, err = backendPort(backend, es.Spec.Service.Port); err != nil {
-		p.service = state{metav1.ConditionFalse, "NoServicePort", err.Error()}
+	} else if port, why := pod.ServicePort(backend, es.Spec.Service.Port); port != nil {
+		mirrored = port
+	} else {
+		p.service = state{metav1.ConditionFalse, "NoServicePort", why}
 	}
 	switch {
 	case have == nil && (mirrored == nil || es.DeletionTimestamp != nil):

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,45 +30,6 @@ func families() [2]family {
 }
 
 func (f family) has(address netip.Addr) bool { return address.Is4() == (f.is == corev1.IPv4Protocol) }
-
-// backendPort returns the port of a Service that a resource names: by its name, by its number, or as the only one. The
-// error tells why there is none.
-func backendPort(s *corev1.Service, named *intstr.IntOrString) (*corev1.ServicePort, error) {
-	var found *corev1.ServicePort
-	for i := range s.Spec.Ports {
-		port := &s.Spec.Ports[i]
-		switch {
-		case named == nil && len(s.Spec.Ports) > 1:
-			return nil, fmt.Errorf("the Service %s has %d ports; name one of them in spec.service.port", s.Name, len(s.Spec.Ports))
-		case named != nil && named.Type == intstr.String && port.Name != named.StrVal,
-			named != nil && named.Type == intstr.Int && port.Port != named.IntVal:
-		case found == nil || !isTCP(found): // a number may be there for TCP and for UDP
-			found = port
-		}
-	}
-	switch {
-	case found == nil && named == nil:
-		return nil, fmt.Errorf("the Service %s has no port", s.Name)
-	case found == nil:
-		return nil, fmt.Errorf("the Service %s has no port %s; it has %s", s.Name, named.String(), portNames(s))
-	case !isTCP(found):
-		return nil, fmt.Errorf("port %d of Service %s is for %s; only TCP can be mirrored", found.Port, s.Name, found.Protocol)
-	}
-	return found, nil
-}
-
-func isTCP(p *corev1.ServicePort) bool { return p.Protocol == corev1.ProtocolTCP || p.Protocol == "" }
-
-func portNames(s *corev1.Service) string {
-	names := make([]string, len(s.Spec.Ports))
-	for i, port := range s.Spec.Ports {
-		names[i] = fmt.Sprint(port.Port)
-		if port.Name != "" {
-			names[i] = fmt.Sprintf("%s (%d)", port.Name, port.Port)
-		}
-	}
-	return strings.Join(names, ", ")
-}
 
 // wantedService is the Service that stands for a resource's backend in front of the activators. Nothing of the backend
 // but the one port and the IP families is mirrored: in particular it has an address of its own where the backend is
@@ -123,11 +83,13 @@ func sameService(have, want *corev1.Service) bool {
 	return have.Labels[labelManagedBy] == dormouse &&
 		have.Spec.Type == want.Spec.Type && len(have.Spec.Selector) == 0 && !have.Spec.PublishNotReadyAddresses &&
 		slices.EqualFunc(have.Spec.Ports, want.Spec.Ports, func(a, b corev1.ServicePort) bool {
-			return a.Name == b.Name && a.Port == b.Port && isTCP(&a) && a.TargetPort == b.TargetPort && a.NodePort == 0 &&
+			return a.Name == b.Name && a.Port == b.Port && tcp(&a) && a.TargetPort == b.TargetPort && a.NodePort == 0 &&
 				equal(a.AppProtocol, b.AppProtocol)
 		}) &&
 		(want.Spec.IPFamilyPolicy == nil || equal(have.Spec.IPFamilyPolicy, want.Spec.IPFamilyPolicy))
 }
+
+func tcp(p *corev1.ServicePort) bool { return p.Protocol == corev1.ProtocolTCP || p.Protocol == "" }
 
 // fixed tells whether a Service that is ours can become as wanted only by being made anew: its address, and the first of
 // its families, stay what they were when it was made.

@@ -2,47 +2,14 @@ package mirror
 
 import (
 	"net/netip"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 )
-
-func TestTheBackendsPort(t *testing.T) {
-	one := []corev1.ServicePort{{Name: "web", Port: 80}}
-	two := []corev1.ServicePort{{Name: "web", Port: 80}, {Name: "grpc", Port: 9000, Protocol: corev1.ProtocolTCP}}
-	dns := []corev1.ServicePort{{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP}, {Name: "dns-tcp", Port: 53, Protocol: corev1.ProtocolTCP}}
-	for _, test := range []struct {
-		what  string
-		ports []corev1.ServicePort
-		named *intstr.IntOrString
-		want  string // the port's name, or a part of the error
-	}{
-		{"the only one", one, nil, "web"},
-		{"by name", two, new(intstr.FromString("grpc")), "grpc"},
-		{"by number", two, new(intstr.FromInt32(80)), "web"},
-		{"by a number that UDP has too", dns, new(intstr.FromInt32(53)), "dns-tcp"},
-		{"none named of two", two, nil, "2 ports; name one"},
-		{"no such name", two, new(intstr.FromString("http")), "no port http; it has web (80), grpc (9000)"},
-		{"no such number", one, new(intstr.FromInt32(81)), "no port 81; it has web (80)"},
-		{"UDP", dns, new(intstr.FromString("dns")), "only TCP"},
-		{"none at all", nil, nil, "has no port"},
-	} {
-		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "shop"}, Spec: corev1.ServiceSpec{Ports: test.ports}}
-		port, err := backendPort(s, test.named)
-		switch {
-		case err == nil && port.Name != test.want:
-			t.Errorf("%s: port %s, want %s", test.what, port.Name, test.want)
-		case err != nil && !strings.Contains(err.Error(), test.want):
-			t.Errorf("%s: %v, want %s", test.what, err, test.want)
-		}
-	}
-}
 
 func TestAnActivatorsPortIsNotSaidToSpeakTLS(t *testing.T) {
 	for _, test := range []struct {
