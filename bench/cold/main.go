@@ -6,7 +6,8 @@
 // measured is seen from outside of Dormouse, by watches of this program's own and by the clock of the machine that all run on.
 //
 // It prints its tables, writes them to docs/benchmarks.md, and fails if a limit of what Dormouse promises is missed.
-// BENCH_QUICK=1 makes a short run, of too few starts to hold it to anything, that writes nothing.
+// BENCH_QUICK=1 makes a short run that writes nothing, and is held to four times the limits: a machine that does something
+// else meanwhile, and few starts, tell no more.
 package main
 
 import (
@@ -38,14 +39,15 @@ type settings struct {
 	fleet    int    // how many services there are
 	haunted  int    // how many of them have unreachable endpoints
 	starts   int    // cold starts of a healthy service, before and while those are asked for
-	write    bool   // the tables to the document; and hold the figures to their limits
+	slack    int    // how many times its limit a figure of time may be
+	write    bool   // the tables to the document
 	document string // its path
 }
 
 func main() {
-	s := settings{rounds: 20, fleet: 1000, haunted: 100, starts: 20, write: true, document: "docs/benchmarks.md"}
+	s := settings{rounds: 20, fleet: 1000, haunted: 100, starts: 20, slack: 1, write: true, document: "docs/benchmarks.md"}
 	if os.Getenv("BENCH_QUICK") == "1" {
-		s.rounds, s.starts, s.write = 2, 5, false
+		s.rounds, s.fleet, s.haunted, s.starts, s.slack, s.write = 2, 50, 10, 3, 4, false
 	}
 	flag.IntVar(&s.rounds, "rounds", s.rounds, "rounds of the comparison with scaling by hand; 0: leave it out")
 	flag.IntVar(&s.fleet, "services", s.fleet, "how many services there are at the end; 0: leave that out")
@@ -89,7 +91,7 @@ func run(ctx context.Context, s settings) (err error) {
 	var text strings.Builder
 	b.report(io.MultiWriter(os.Stdout, &text), c)
 	if !s.write {
-		return nil
+		return b.check()
 	}
 	if err := figures.WriteCluster(s.document, text.String()); err != nil {
 		return fmt.Errorf("write the report: %w", err)
