@@ -15,8 +15,8 @@ import (
 // checkout is where the tests run, seen from their package.
 const checkout = "../.."
 
-// withDormouse installs Dormouse, runs the tests, and takes it away where the cluster stays. An activator that restarted
-// or panicked meanwhile fails the run although every test may have passed.
+// withDormouse installs Dormouse, runs the tests, and takes it away, of which nothing may be left. An activator that
+// restarted or panicked meanwhile fails the run although every test may have passed.
 func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
 	scratch, err := os.MkdirTemp("", "dormouse-e2e-")
 	if err != nil {
@@ -52,9 +52,5 @@ func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
 	if err != nil {
 		install.Describe(ctx, env.client, env.dormouse.Namespace, 50, os.Stdout)
 	}
-	if os.Getenv("KUBECONFIG") != "" { // the cluster stays
-		_, uninstallErr := helm.Run(ctx, "uninstall", env.dormouse.Name, "--namespace", env.dormouse.Namespace, "--wait")
-		err = errors.Join(err, uninstallErr)
-	}
-	return code, err
+	return code, errors.Join(err, uninstall(ctx, helm))
 }

@@ -11,11 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -235,79 +231,7 @@ const (
 // wantNothingLeft fails the test unless all that a release made is gone within a minute.
 func (a *aside) wantNothingLeft(t *testing.T, release, namespace string, keep kept) {
 	t.Helper()
-	ticker := time.NewTicker(500 * time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.After(patience); ; {
-		left := a.leftOf(t, release, namespace, keep)
-		if len(left) == 0 {
-			return
-		}
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			t.Errorf("the release %s was uninstalled, and left:\n%s", release, strings.Join(left, "\n"))
-			return
-		}
-	}
-}
-
-// leftOf lists objects of every kind that the cluster has: those with the release's labels or Helm's, the Services and
-// slices that an activator makes, Leases of its namespace, and what is its own kind.
-func (a *aside) leftOf(t *testing.T, release, namespace string, keep kept) (left []string) {
-	t.Helper()
-	ctx := t.Context()
-	kinds, err := a.kube.Discovery().ServerPreferredResources()
-	if err != nil {
-		t.Fatal(err)
-	}
-	objects, err := dynamic.NewForConfig(a.rest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, group := range kinds {
-		version, err := schema.ParseGroupVersion(group.GroupVersion)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, kind := range group.APIResources {
-			if !strings.Contains(kind.Verbs.String(), "list") {
-				continue
-			}
-			list, err := objects.Resource(version.WithResource(kind.Name)).List(ctx, metav1.ListOptions{})
-			if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
-				continue // a definition that has just gone
-			}
-			if err != nil {
-				t.Fatalf("list %s: %v", kind.Name, err)
-			}
-			for i := range list.Items {
-				if o := &list.Items[i]; isLeft(o, release, namespace, keep) {
-					left = append(left, kind.Name+" "+o.GetNamespace()+"/"+o.GetName())
-				}
-			}
-		}
-	}
-	return left
-}
-
-// isLeft reports whether an object comes from a release.
-func isLeft(o *unstructured.Unstructured, release, namespace string, keep kept) bool {
-	labels, own := o.GetLabels(), o.GroupVersionKind().Group == v1alpha1.Group
-	name := o.GetName()
-	switch kind := o.GetKind(); {
-	case kind == "CustomResourceDefinition" && strings.HasSuffix(name, "."+v1alpha1.Group):
-		return keep == nothingKept
-	case own:
-		return keep == nothingKept
-	case kind == "Event":
-		return false // they end by themselves
-	case labels["app.kubernetes.io/instance"] == release, labels["owner"] == "helm" && labels["name"] == release:
-		return true
-	case kind == "Service":
-		return strings.HasSuffix(name, "-activator")
-	case kind == "EndpointSlice":
-		return strings.HasSuffix(labels["kubernetes.io/service-name"], "-activator")
-	default:
-		return kind == "Lease" && o.GetNamespace() == namespace
+	if err := install.AwaitNothingLeft(t.Context(), a.rest, release, namespace, bool(keep)); err != nil {
+		t.Error(err)
 	}
 }
