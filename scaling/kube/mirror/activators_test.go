@@ -90,6 +90,56 @@ func goesWithItsResource(t *testing.T, w *world) {
 	eventually(t, "and comes with another resource of the name", func() bool { return w.leads(t, "other", "10.77.0.1", "10.77.0.2") })
 }
 
+// The port is another's some time later: what leads there has to go.
+func isNotLeftBehind(t *testing.T, w *world) {
+	w.pod(t, "a", "10.77.0.1")
+	for _, name := range []string{"shop", "other"} {
+		w.service(t, name)
+		w.resource(t, name, nil)
+	}
+	_, stop := w.activator(t, "a", nil)
+	eventually(t, "they are there", func() bool { return w.leads(t, "shop", "10.77.0.1") && w.leads(t, "other", "10.77.0.1") })
+	gone := func(name string) bool { return w.mirrored(t, name) == nil && w.slice(t, name, "ipv4") == nil }
+
+	w.orphan(t, "shop")
+	eventually(t, "the mirror is gone", func() bool { return gone("shop") })
+	stop()
+	w.orphan(t, "other")
+	strange := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.web, Name: "stranger-activator"},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+	must(t, w.client.Create(t.Context(), strange))
+	for _, name := range []string{"taken", "back"} { // what is left of resources that come back
+		must(t, w.client.Create(t.Context(), &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: w.web, Name: name + "-activator-ipv4", Labels: map[string]string{discoveryv1.LabelManagedBy: mirror.ManagedBy}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+		}))
+	}
+	w.service(t, "back")
+	w.resource(t, "back", nil)
+	if w.mirrored(t, "other") == nil {
+		t.Fatal("it is gone with nobody to remove it")
+	}
+	w.activator(t, "a", func(o *mirror.Options) { o.Writes = func() bool { return false } })
+	w.setPort(t, "back", 12345) // which is not this activator's to give
+	eventually(t, "what was left before is gone, too", func() bool { return gone("other") && w.slice(t, "taken", "ipv4") == nil })
+	eventually(t, "a resource that comes back has its own", func() bool { return w.leads(t, "back", "10.77.0.1") })
+	must(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(strange), strange))
+}
+
+// orphan deletes a resource alone. Here no garbage collector knows it yet, so its part is played.
+func (w *world) orphan(t *testing.T, name string) {
+	t.Helper()
+	es := &v1alpha1.ElasticService{ObjectMeta: metav1.ObjectMeta{Namespace: w.web, Name: name}}
+	must(t, w.client.Delete(t.Context(), es, client.PropagationPolicy(metav1.DeletePropagationOrphan)))
+	disown := merge(t, map[string]any{"metadata": map[string]any{"ownerReferences": nil}})
+	must(t, w.client.Patch(t.Context(), w.mirrored(t, name), disown))
+	must(t, w.client.Patch(t.Context(), w.slice(t, name, "ipv4"), disown))
+	err := w.client.Patch(t.Context(), es, merge(t, map[string]any{"metadata": map[string]any{"finalizers": nil}}))
+	must(t, client.IgnoreNotFound(err))
+}
+
 func changesTheYoungers(t *testing.T, w *world) {
 	w.pod(t, "a", "10.77.0.1")
 	for _, name := range []string{"a-first", "b-second", "c-outside"} {

@@ -51,8 +51,7 @@ func (m *Mirror) look(ctx context.Context, key scaling.Key) error {
 	es := &v1alpha1.ElasticService{}
 	if err := m.options.Cluster.Cache.Get(ctx, objectKey(key, ""), es); err != nil {
 		if apierrors.IsNotFound(err) {
-			m.part(key)
-			return nil
+			return m.leave(ctx, key)
 		}
 		return fmt.Errorf("read ElasticService %s: %w", key, err)
 	}
@@ -78,6 +77,23 @@ func (m *Mirror) look(ctx context.Context, key scaling.Key) error {
 	return nil
 }
 
+// leave parts with a resource that is gone. What it owned goes with it; what it left behind by kubectl delete
+// --cascade=orphan would lead to a port that may become another's, so we remove it.
+func (m *Mirror) leave(ctx context.Context, key scaling.Key) error {
+	m.part(key)
+	have, err := m.service(ctx, key.Namespace, key.Name+suffix)
+	if err != nil {
+		return err
+	}
+	old, err := m.slices(ctx, key)
+	if err != nil {
+		return err
+	}
+	p := &plan{}
+	p.removeOrphans(m, have, old)
+	return m.carryOut(ctx, key, p.changes)
+}
+
 // plan is what is to be done for a resource, and what is to be said of it.
 type plan struct {
 	changes []func(ctx context.Context) error
@@ -91,12 +107,19 @@ func (m *Mirror) plan(ctx context.Context, es *v1alpha1.ElasticService, at int32
 	if err != nil {
 		return nil, err
 	}
-	old, err := m.slices(ctx, es)
+	old, err := m.slices(ctx, keyOf(es))
 	if err != nil {
 		return nil, err
 	}
 	p := &plan{}
 	switch {
+	case have != nil && orphaned(have):
+		// By another resource of the name: its deletion is seen, and ours made. What this one leaves behind serves until it is
+		// gone.
+		if es.DeletionTimestamp == nil {
+			p.removeOrphans(m, have, old)
+		}
+		return p, nil
 	case have != nil && !metav1.IsControlledBy(have, es):
 		message := "a Service named " + name + " is there already, and is not this resource's; when it is deleted, Dormouse makes its own"
 		p.taken = state{metav1.ConditionTrue, "ServiceExists", message}
@@ -166,6 +189,9 @@ func (m *Mirror) planSlices(p *plan, es *v1alpha1.ElasticService, made *corev1.S
 	port := &made.Spec.Ports[0]
 	for i, f := range families() {
 		switch {
+		case old[i] != nil && orphaned(old[i]) && es.DeletionTimestamp == nil:
+			p.add(m.remove(old[i]))
+			continue
 		case old[i] != nil && !metav1.IsControlledBy(old[i], es):
 			message := "an EndpointSlice named " + old[i].Name + " is there already, and is not this resource's; when it is deleted, Dormouse makes its own"
 			p.service = state{metav1.ConditionFalse, v1alpha1.ConditionNameTaken, message}

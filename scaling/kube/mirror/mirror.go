@@ -206,7 +206,7 @@ func (m *Mirror) resourceChanged(o client.Object, gone bool) {
 
 func (m *Mirror) serviceChanged(o client.Object, _ bool) {
 	if name, ok := strings.CutSuffix(o.GetName(), suffix); ok {
-		m.lookAt(scaling.Key{Namespace: o.GetNamespace(), Name: name})
+		m.lookAt(scaling.Key{Namespace: o.GetNamespace(), Name: name}, o)
 	}
 	m.mu.Lock()
 	keys := m.backends.of(o.GetNamespace(), o.GetName())
@@ -226,7 +226,7 @@ func (m *Mirror) sliceChanged(o client.Object, gone bool) {
 	for _, family := range families() {
 		// By its name, since its labels may be what was changed.
 		if name, ok := strings.CutSuffix(o.GetName(), suffix+family.suffix); ok {
-			m.lookAt(scaling.Key{Namespace: o.GetNamespace(), Name: name})
+			m.lookAt(scaling.Key{Namespace: o.GetNamespace(), Name: name}, o)
 		}
 	}
 }
@@ -240,12 +240,12 @@ func (m *Mirror) membersChanged(ctx context.Context) {
 	}
 }
 
-// lookAt has a resource looked at, if there is one.
-func (m *Mirror) lookAt(key scaling.Key) {
+// lookAt has a resource looked at, if there is one, or if there was one that left this behind.
+func (m *Mirror) lookAt(key scaling.Key, o client.Object) {
 	m.mu.Lock()
 	_, ok := m.backends.services[key]
 	m.mu.Unlock()
-	if ok {
+	if ok || orphaned(o) {
 		m.queue.Add(key)
 	}
 }

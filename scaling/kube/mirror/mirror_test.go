@@ -43,6 +43,7 @@ func TestTheMirror(t *testing.T) {
 		{"changes the port of the younger of two that have the same", changesTheYoungers},
 		{"says when no port is left", saysWhenNoPortIsLeft},
 		{"is quick for many, and made once", isQuickForMany},
+		{"is not left behind by a resource that is deleted alone", isNotLeftBehind},
 		// Last: the garbage collector looks for new kinds of resources every 30 s.
 		{"goes with its resource, and is not made again meanwhile", goesWithItsResource},
 	} {
@@ -244,7 +245,7 @@ func leavesStrangersAlone(t *testing.T, w *world) {
 	})
 
 	// Somebody makes it theirs: from then on our slice would be that Service's.
-	must(t, w.client.Patch(t.Context(), w.mirrored(t, "shop"), merge(t, map[string]any{"metadata": map[string]any{"ownerReferences": nil}})))
+	must(t, w.client.Patch(t.Context(), w.mirrored(t, "shop"), merge(t, map[string]any{"metadata": map[string]any{"ownerReferences": nil, "labels": nil}})))
 	eventually(t, "the name is taken again, and has no slice of ours", func() bool { return taken() && w.slice(t, "shop", "ipv4") == nil })
 }
 

@@ -38,7 +38,6 @@ func (m *Mirror) part(key scaling.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.told, key)
-	delete(m.late, key)
 }
 
 // tell tells of a condition, if it is news.

@@ -10,6 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 )
@@ -90,6 +91,20 @@ func sameService(have, want *corev1.Service) bool {
 }
 
 func tcp(p *corev1.ServicePort) bool { return p.Protocol == corev1.ProtocolTCP || p.Protocol == "" }
+
+// orphaned tells whether a mirror or a slice of one has lost its resource. We make none without a controller.
+func orphaned(o client.Object) bool {
+	if metav1.GetControllerOf(o) != nil {
+		return false
+	}
+	switch o := o.(type) {
+	case *corev1.Service:
+		return o.Labels[labelManagedBy] == dormouse && len(o.Spec.Selector) == 0
+	case *discoveryv1.EndpointSlice:
+		return o.Labels[discoveryv1.LabelManagedBy] == ManagedBy
+	}
+	return false
+}
 
 // fixed tells whether a Service that is ours can become as wanted only by being made anew: its address, and the first of
 // its families, stay what they were when it was made.

@@ -28,6 +28,18 @@ func (p *plan) removeSlices(m *Mirror, es *v1alpha1.ElasticService, old [2]*disc
 	}
 }
 
+// removeOrphans removes what nobody controls any more.
+func (p *plan) removeOrphans(m *Mirror, have *corev1.Service, old [2]*discoveryv1.EndpointSlice) {
+	for _, slice := range old {
+		if slice != nil && orphaned(slice) {
+			p.add(m.remove(slice))
+		}
+	}
+	if have != nil && orphaned(have) {
+		p.add(m.remove(have))
+	}
+}
+
 func (m *Mirror) create(want client.Object) func(context.Context) error {
 	return func(ctx context.Context) error {
 		return outcome("create "+describe(want), m.options.Cluster.Client.Create(ctx, want))
@@ -91,13 +103,13 @@ func (m *Mirror) service(ctx context.Context, namespace, name string) (*corev1.S
 }
 
 // slices returns what the cache has under the names of a resource's slices, by family; nil: nothing.
-func (m *Mirror) slices(ctx context.Context, es *v1alpha1.ElasticService) (found [2]*discoveryv1.EndpointSlice, err error) {
+func (m *Mirror) slices(ctx context.Context, key scaling.Key) (found [2]*discoveryv1.EndpointSlice, err error) {
 	for i, f := range families() {
 		slice := &discoveryv1.EndpointSlice{}
-		switch err := m.options.Cluster.Cache.Get(ctx, objectKey(keyOf(es), suffix+f.suffix), slice); {
+		switch err := m.options.Cluster.Cache.Get(ctx, objectKey(key, suffix+f.suffix), slice); {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			return found, fmt.Errorf("read the EndpointSlices of %s: %w", keyOf(es), err)
+			return found, fmt.Errorf("read the EndpointSlices of %s: %w", key, err)
 		default:
 			found[i] = slice
 		}
