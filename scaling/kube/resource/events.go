@@ -112,31 +112,43 @@ func (r *record) news(now time.Time, events []event) (news []event) {
 // tell writes Events. Nothing depends on them, so one that cannot be written is only logged.
 func (c *Controller) tell(ctx context.Context, about *v1alpha1.ElasticService, now time.Time, events []event) {
 	for i, e := range events {
-		object := &eventsv1.Event{
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: about.Namespace,
-				Name:      about.Name + "." + strconv.FormatInt(now.UnixNano()+int64(i), 16),
-			},
-			EventTime:           metav1.NewMicroTime(now),
-			ReportingController: reportingController,
-			ReportingInstance:   c.instance,
-			Type:                corev1.EventTypeNormal,
-			Reason:              e.reason,
-			Action:              e.action,
-			Note:                e.note,
-			Regarding: corev1.ObjectReference{
-				APIVersion: v1alpha1.GroupVersion().String(), Kind: "ElasticService",
-				Namespace: about.Namespace, Name: about.Name, UID: about.UID, ResourceVersion: about.ResourceVersion,
-			},
+		object := c.newEvent(about, now.Add(time.Duration(i)), e)
+		_, err := c.options.Cluster.Kube.EventsV1().Events(about.Namespace).Create(ctx, object, metav1.CreateOptions{})
+		if err == nil {
+			continue
 		}
-		if e.warning {
-			object.Type = corev1.EventTypeWarning
+		level := zap.WarnLevel
+		if isNamespaceEnding(err) {
+			level = zap.DebugLevel
 		}
-		if _, err := c.options.Cluster.Kube.EventsV1().Events(about.Namespace).Create(ctx, object, metav1.CreateOptions{}); err != nil {
-			c.logger.Warn("an Event could not be written", zap.String("namespace", about.Namespace), zap.String("name", about.Name),
-				zap.String("reason", e.reason), zap.Error(err))
-		}
+		c.logger.Log(level, "an Event could not be written", zap.String("namespace", about.Namespace), zap.String("name", about.Name),
+			zap.String("reason", e.reason), zap.Error(err))
 	}
+}
+
+// newEvent returns an Event whose name no other one has, if now differs.
+func (c *Controller) newEvent(about *v1alpha1.ElasticService, now time.Time, e event) *eventsv1.Event {
+	object := &eventsv1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: about.Namespace,
+			Name:      about.Name + "." + strconv.FormatInt(now.UnixNano(), 16),
+		},
+		EventTime:           metav1.NewMicroTime(now),
+		ReportingController: reportingController,
+		ReportingInstance:   c.instance,
+		Type:                corev1.EventTypeNormal,
+		Reason:              e.reason,
+		Action:              e.action,
+		Note:                e.note,
+		Regarding: corev1.ObjectReference{
+			APIVersion: v1alpha1.GroupVersion().String(), Kind: "ElasticService",
+			Namespace: about.Namespace, Name: about.Name, UID: about.UID, ResourceVersion: about.ResourceVersion,
+		},
+	}
+	if e.warning {
+		object.Type = corev1.EventTypeWarning
+	}
+	return object
 }
 
 // instance names this process in Events: in a pod, the pod.

@@ -15,7 +15,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +48,8 @@ type world struct {
 	scaler     *scaling.ScaleHandler
 	fake       *backendtest.Fake
 	gates      *gates
+
+	logs *observer.ObservedLogs
 
 	end func() // the controller, for a restart
 
@@ -103,7 +108,9 @@ func (w *world) start() {
 	w.Helper()
 	m, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
 	w.must(err)
-	logger := zaptest.NewLogger(w)
+	logs, kept := observer.New(zap.DebugLevel)
+	w.logs = kept
+	logger := zaptest.NewLogger(w, zaptest.WrapOptions(zap.WrapCore(func(shown zapcore.Core) zapcore.Core { return zapcore.NewTee(shown, logs) })))
 	w.cluster = w.connect()
 	w.scaler = scaling.NewScaleHandler(logger.Named("scaling"), w.fake, w.gates, m)
 	w.controller = New(Options{

@@ -3,10 +3,14 @@ package resource
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -156,6 +160,45 @@ func TestAWakeThatFailsForNowIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestAWakeThatGoesOnFailingKeepsNobodyForEver(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	w.await("shop", "finalized", finalized)
+	var tries atomic.Int32
+	w.fake.Intercept(func(context.Context, *scaling.Service, int32) error {
+		tries.Add(1)
+		return errors.New("the webhook is broken")
+	}, nil)
+	w.remove("shop")
+	w.until("it was tried again", func() bool { return tries.Load() >= 2 })
+	if got := w.get("shop"); !finalized(got) {
+		t.Errorf("it is let go already: %+v", got)
+	}
+	w.later("shop", wakingMost)
+	w.awaitGone("shop")
+	if got := w.events("shop"); !slices.Equal(got, []string{"NotWoken"}) {
+		t.Errorf("events %v", got)
+	}
+}
+
+func TestNothingIsWokenInANamespaceThatIsBeingDeleted(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	w.await("shop", "finalized", finalized)
+	w.gates.set(w.key("shop"), scaling.Activity{Held: 1})
+	before := w.logs.Len()
+	w.must(w.cluster.Client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
+	w.awaitGone("shop")
+	if got := w.fake.Scales(w.key("shop")); len(got) != 0 {
+		t.Errorf("its scale was written %v", got)
+	}
+	for _, line := range w.logs.All()[before:] {
+		if line.Level > zap.DebugLevel {
+			t.Errorf("it was logged: %s %v", line.Message, line.ContextMap())
+		}
+	}
+}
+
 // A mistake that came after the last process had accepted the resource does not keep its target asleep.
 func TestAResourceThatIsDeletedWithAMistakeIsWokenNonetheless(t *testing.T) {
 	w := newWorld(t)
@@ -186,7 +229,7 @@ func TestATargetThatCannotBeIsNotWoken(t *testing.T) {
 	if r.adopted != nil {
 		t.Errorf("%+v is handed on", r.adopted)
 	}
-	if err := c.wakeLeaving(t.Context(), *r); err != nil {
+	if err := c.wakeLeaving(t.Context(), *r, time.Now()); err != nil {
 		t.Error(err)
 	}
 }

@@ -43,6 +43,7 @@ type record struct {
 	// What the worker has done; one works at a time.
 	pinned     time.Time // what the ScaleHandler was told last
 	deletingAt time.Time // when it was first seen that it is being deleted
+	doomed     bool      // so is its whole namespace
 	woken      bool      // its target was woken for that, or need not be
 	wrote      time.Time // the last write of the status
 	told       map[string]told

@@ -20,10 +20,6 @@ import (
 const (
 	// statusEvery is how much time is between two writes of one resource's status at least.
 	statusEvery = time.Second
-	// leavingEvery is how often a resource that is being deleted is looked at while requests wait.
-	leavingEvery = 200 * time.Millisecond
-	// leavingMost bounds how long that may be, should requests be allowed to wait for longer.
-	leavingMost = 10 * time.Minute
 	// testifyTimeout bounds what is written at the end.
 	testifyTimeout = 5 * time.Second
 )
@@ -138,59 +134,6 @@ func (c *Controller) applyPin(ctx context.Context, r record) error {
 	}
 	c.note(r, func(now *record) { now.pinned = r.pinnedTo })
 	return nil
-}
-
-// leave ends what we have to do with a resource that is being deleted: its target is woken, who waits for it is served,
-// and the finalizer is removed. left says that it has been, or was not there.
-func (c *Controller) leave(ctx context.Context, r record) (left bool, again time.Duration, err error) {
-	if !slices.Contains(r.object.Finalizers, v1alpha1.Finalizer) {
-		return true, 0, nil
-	}
-	if !r.source.deleting {
-		return false, leavingEvery, nil // the adopter is about to find out
-	}
-	now := time.Now()
-	if r.deletingAt.IsZero() {
-		r.deletingAt = now
-		c.note(r, func(r *record) { r.deletingAt = now })
-	}
-	if err := c.wakeLeaving(ctx, r); err != nil {
-		return false, 0, err
-	}
-	if c.awaited(r, now) {
-		return false, leavingEvery, nil
-	}
-	_, err = c.patch(ctx, r.object, func(es *v1alpha1.ElasticService) {
-		es.Finalizers = slices.DeleteFunc(es.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })
-	})
-	if err != nil {
-		return false, 0, fmt.Errorf("remove the finalizer: %w", err)
-	}
-	c.logger.Info("a deleted resource is let go", zap.Stringer("service", r.key))
-	return true, 0, nil
-}
-
-// wakeLeaving wakes the target of a resource that is being deleted, unless it shall be left as it is, or another resource
-// takes care of it. It returns nil, too, where the target can never be woken: nothing is gained by keeping the resource.
-func (c *Controller) wakeLeaving(ctx context.Context, r record) error {
-	if r.woken || r.adopted == nil || r.targetLeft || r.object.Spec.OnDelete == v1alpha1.DeleteLeave {
-		return nil
-	}
-	_, err := c.options.Scaler.ScaleUp(ctx, r.key)
-	if failure, final := errors.AsType[*scaling.Failure](err); final {
-		c.logger.Warn("the target of a deleted resource cannot be woken", zap.Stringer("service", r.key),
-			zap.String("reason", string(failure.Reason)), zap.String("message", failure.Message))
-	} else if err != nil {
-		return fmt.Errorf("wake the target of a deleted resource: %w", err)
-	}
-	c.note(r, func(r *record) { r.woken = true })
-	return nil
-}
-
-// awaited reports whether requests wait that may have come before the resource was deleted.
-func (c *Controller) awaited(r record, now time.Time) bool {
-	status, known := c.options.Scaler.Status(r.key)
-	return known && status.Activity.Held > 0 && now.Before(r.deletingAt.Add(r.lingers()))
 }
 
 // writeStatus writes the status if it is not what it should be, and tells of the difference.
