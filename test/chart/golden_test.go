@@ -87,6 +87,50 @@ func TestOnlyActivatorsAreSelected(t *testing.T) {
 	}
 }
 
+// A release or a namespace may be called as YAML writes a number or a boolean, and a release's name may have dots in it.
+func TestAnyNameIsOne(t *testing.T) {
+	for release, want := range map[string]string{
+		"123": "dormouse-123", "1e3": "dormouse-1e3", "true": "true-dormouse", "web.dormouse": "web-dormouse", "a.b": "a-b-dormouse",
+	} {
+		out := must(t, os.DevNull, "template", release, chart(t), "--namespace", "456", "--set-string", "namespaces={789},serviceAccount.name=1")
+		for _, object := range parse(t, out) {
+			if object.GetKind() == "CustomResourceDefinition" {
+				continue
+			}
+			name, _, _ := strings.Cut(object.GetName(), want)
+			if name != "" && object.GetName() != "1" {
+				t.Errorf("%s: %s %q is not called after %s", release, object.GetKind(), object.GetName(), want)
+			}
+			if got := object.GetNamespace(); got != "456" && got != "789" {
+				t.Errorf("%s: %s %s is in the namespace %q", release, object.GetKind(), object.GetName(), got)
+			}
+			if got := object.GetLabels()["app.kubernetes.io/instance"]; got != release {
+				t.Errorf("%s: %s %s is labelled as of the release %q", release, object.GetKind(), object.GetName(), got)
+			}
+		}
+		if selector := "--peers-selector=app.kubernetes.io/name=dormouse,app.kubernetes.io/instance=" + release + ",app.kubernetes.io/component=activator\n"; !strings.Contains(out, selector) {
+			t.Errorf("%s: activators are not told how to find each other: %s", release, selector)
+		}
+	}
+}
+
+func TestWhatEndsByItselfHasNoProxyOfAMesh(t *testing.T) {
+	for _, object := range parse(t, render(t)) {
+		labels, annotations := object.GetLabels(), object.GetAnnotations() // of a Pod
+		switch object.GetKind() {
+		case "Job":
+			labels, _, _ = unstructured.NestedStringMap(object.Object, "spec", "template", "metadata", "labels")
+			annotations, _, _ = unstructured.NestedStringMap(object.Object, "spec", "template", "metadata", "annotations")
+		case "Pod":
+		default:
+			continue
+		}
+		if labels["sidecar.istio.io/inject"] != "false" || annotations["linkerd.io/inject"] != "disabled" {
+			t.Errorf("a mesh would add a proxy to the pods of %s %s: %v, %v", object.GetKind(), object.GetName(), labels, annotations)
+		}
+	}
+}
+
 func TestPodsOutliveTheirDrain(t *testing.T) {
 	for _, x := range []struct {
 		delay, drain string

@@ -42,6 +42,7 @@ func TestValuesThatMeanNothingAreRefusedByName(t *testing.T) {
 		{"podDisruptionBudget.maxUnavailable=0", "/podDisruptionBudget/maxUnavailable"},
 		{"serviceMonitor.enabled=yes please", "/serviceMonitor/enabled"},
 		{"serviceMonitor.enabled=true,podMonitor.enabled=true", "serviceMonitor.enabled and podMonitor.enabled"},
+		{`podLabels.app\.kubernetes\.io/name=mine`, "podLabels: app.kubernetes.io/name is one of the labels that activators are known by"},
 		{"topologySpread[0].maxSkew=1", "/topologySpread/0"},
 	} {
 		t.Run(x.set, func(t *testing.T) {

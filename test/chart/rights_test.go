@@ -56,7 +56,7 @@ func TestAnActivatorMayDoWhatItDoesAndNothingElse(t *testing.T) {
 		{"dormouse", space, more},
 		{"dormouse", "web", more},
 		{"dormouse", "kube-system", more},
-		{"sleepy-dormouse", space, rights{"pods.": "get list watch"}},
+		{"sleepy-dormouse", space, rights{"pods.": "get list watch", "endpointslices.discovery.k8s.io": "list watch"}},
 		{"sleepy-dormouse", "web", needed()},
 		{"sleepy-dormouse", "blog", rights{}},
 	} {
@@ -71,6 +71,7 @@ func TestAnActivatorMayDoWhatItDoesAndNothingElse(t *testing.T) {
 		want := allowed(t, config, "nobody", space)
 		maps.Copy(want, rights{
 			"pods.":                            "get list watch", // As an activator of this namespace.
+			"endpointslices.discovery.k8s.io":  "list watch",     // As above.
 			"deployments.apps/sleepy-dormouse": "get", "deployments/scale.apps/sleepy-dormouse": "patch",
 		})
 		eventually(t, config, "sleepy-dormouse", space, want)

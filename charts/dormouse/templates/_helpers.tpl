@@ -1,10 +1,14 @@
+{{- /* What is made is called so. Releases may have dots in their names, and begin with a digit; Services may not. */}}
 {{- define "dormouse.fullname" -}}
+{{- $release := .Release.Name | replace "." "-" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
-{{- else if contains "dormouse" .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else if regexMatch "^[0-9]" $release -}}
+{{- printf "dormouse-%s" ($release | trunc 31 | trimSuffix "-") -}}
+{{- else if contains "dormouse" $release -}}
+{{- $release | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-dormouse" (.Release.Name | trunc 31 | trimSuffix "-") -}}
+{{- printf "%s-dormouse" ($release | trunc 31 | trimSuffix "-") -}}
 {{- end -}}
 {{- end }}
 
@@ -17,13 +21,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "dormouse.release" -}}
 app.kubernetes.io/name: dormouse
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* What selects the activators' pods. They count as each other's peers by it, so no other pod may have all of it. */}}
 {{- define "dormouse.selector" -}}
 {{ include "dormouse.release" . }}
 app.kubernetes.io/component: activator
+{{- end }}
+
+{{- /* A pod that ends by itself has no use for a service mesh's proxy, which would not end. */}}
+{{- define "dormouse.meshless.labels" -}}
+sidecar.istio.io/inject: "false"
+{{- end }}
+
+{{- define "dormouse.meshless.annotations" -}}
+sidecar.istio.io/inject: "false"
+linkerd.io/inject: disabled
 {{- end }}
 
 {{- define "dormouse.serviceAccount" -}}
@@ -82,6 +96,11 @@ capabilities:
 {{- define "dormouse.check" -}}
 {{- if gt (int .Values.ports.from) (int .Values.ports.to) -}}
 {{- fail (printf "ports: from %v is above to %v" .Values.ports.from .Values.ports.to) -}}
+{{- end -}}
+{{- range $key, $_ := include "dormouse.selector" . | fromYaml -}}
+{{- if hasKey ($.Values.podLabels | default dict) $key -}}
+{{- fail (printf "podLabels: %s is one of the labels that activators are known by: leave it out" $key) -}}
+{{- end -}}
 {{- end -}}
 {{- range list 8012 8080 8443 9090 -}}
 {{- if and (ge . (int $.Values.ports.from)) (le . (int $.Values.ports.to)) -}}
