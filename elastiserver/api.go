@@ -2,7 +2,6 @@ package elastiserver
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -121,12 +120,10 @@ func (s *Server) pinService(_ http.ResponseWriter, r *http.Request) (any, error)
 	return s.did("pinned", key)
 }
 
-// pin records a pin first: one that would be forgotten at the next start is none.
+// pin leaves a pin to who keeps it, if anybody does: another service of the target may be pinned for longer.
 func (s *Server) pin(ctx context.Context, key scaling.Key, until time.Time) error {
 	if _, known := s.scaleHandler.Target(key); known && s.pins != nil {
-		if err := s.pins.Pin(ctx, key, until); err != nil {
-			return fmt.Errorf("record the pin of %s: %w", key, err)
-		}
+		return s.pins.Pin(ctx, key, until)
 	}
 	return s.scaleHandler.Pin(ctx, key, until)
 }

@@ -1,7 +1,9 @@
 package elastiserver
 
 import (
+	"context"
 	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -154,6 +156,38 @@ func TestAPinKeepsAServiceAwakeUntilItIsTakenBack(t *testing.T) {
 	if got.Service.State != "Asleep" {
 		t.Errorf("got %+v, want it asleep", got)
 	}
+}
+
+// keeper keeps the pins of a target's services together, as on a cluster.
+type keeper struct {
+	handler *scaling.ScaleHandler
+	pins    map[scaling.Key]time.Time
+}
+
+func (k *keeper) Pin(ctx context.Context, service scaling.Key, until time.Time) error {
+	k.pins[service] = until
+	return k.handler.Pin(ctx, service, slices.MaxFunc(slices.Collect(maps.Values(k.pins)), time.Time.Compare))
+}
+
+func TestAPinOfAnotherServiceOfTheTargetStays(t *testing.T) {
+	shop, other := serviceOf("web", "shop"), serviceOf("web", "shop-grpc")
+	other.Target = shop.Target
+	w, server := online(t, shop, other)
+	w.KeepPins(&keeper{w.handler, make(map[scaling.Key]time.Time)})
+	pin := func(name, length string) time.Duration {
+		var got done
+		ask(t, server, "POST", "/api/v1/services/web/"+name+"/pin?for="+length, "").decode(t, 200, &got)
+		return time.Until(got.Service.PinnedUntil).Round(time.Minute)
+	}
+	for _, c := range []struct {
+		name, length string
+		left         time.Duration
+	}{{"shop", "5h", 5 * time.Hour}, {"shop-grpc", "1h", 5 * time.Hour}, {"shop-grpc", "0", 5 * time.Hour}, {"shop-grpc", "1h", 5 * time.Hour}, {"shop", "0", time.Hour}} {
+		if left := pin(c.name, c.length); left != c.left {
+			t.Errorf("%s pinned for %s: the target is pinned for %v, want %v", c.name, c.length, left, c.left)
+		}
+	}
+	ask(t, server, "POST", "/api/v1/services/web/nobody/pin?for=1h", "").problem(t, 404)
 }
 
 func TestAPinNamesAWrongDuration(t *testing.T) {

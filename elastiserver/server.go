@@ -58,9 +58,10 @@ func New(logger *zap.Logger, scaleHandler *scaling.ScaleHandler, rescaleDuration
 	}
 }
 
-// PinKeeper remembers pins for longer than this process lives.
+// PinKeeper remembers pins for longer than this process lives, and sees to it that they hold: those of all services of a
+// target together.
 type PinKeeper interface {
-	// Pin records that service is kept awake until a time; the zero time: no longer.
+	// Pin records that service is kept awake until a time (the zero time: no longer), and returns when that is in force.
 	Pin(ctx context.Context, service scaling.Key, until time.Time) error
 }
 

@@ -100,7 +100,7 @@ func (c *Controller) handOn(records []*record) {
 	definitions := make([]*kube.Definition, 0, len(records))
 	versions := make(map[scaling.Target]string)
 	objects := make([]*v1alpha1.ElasticService, 0, len(records))
-	pins := make(map[scaling.Target]time.Time)
+	sharing := make(map[scaling.Target][]*record)
 	staying := make(map[scaling.Target]bool)
 	for _, r := range records {
 		if r.adopted == nil {
@@ -114,19 +114,17 @@ func (c *Controller) handOn(records []*record) {
 		if !r.gone {
 			objects = append(objects, r.object)
 		}
-		if r.pin.until.After(pins[target]) {
-			pins[target] = r.pin.until
-		}
+		sharing[target] = append(sharing[target], r)
 		staying[target] = staying[target] || !r.source.deleting && !r.gone
 	}
 	news := make(map[scaling.Key]bool)
 	for _, r := range records {
 		if r.adopted != nil {
-			target := r.adopted.Service.Target
-			if !r.pinnedTo.Equal(pins[target]) || r.targetLeft != staying[target] {
+			left := staying[r.adopted.Service.Target]
+			if r.targetLeft != left {
 				news[r.key] = true
 			}
-			r.pinnedTo, r.targetLeft = pins[target], staying[target]
+			r.targetLeft = left
 		}
 		if r.fresh {
 			r.fresh, news[r.key] = false, true
@@ -140,12 +138,18 @@ func (c *Controller) handOn(records []*record) {
 	}
 
 	c.mu.Lock()
+	c.shareLocked(sharing)
 	for _, r := range records {
 		if !slices.Equal(r.conflicts, conflicts[r.key]) {
 			r.conflicts, news[r.key] = conflicts[r.key], true
 		}
 	}
 	c.mu.Unlock()
+	for target, sharing := range sharing {
+		if _, due := c.pinDue(target); due {
+			c.touch(sharing[0].key)
+		}
+	}
 	for key := range news {
 		c.touch(key)
 	}
@@ -175,7 +179,7 @@ func (r *record) handable(apiVersion string) *kube.Definition {
 // being deleted is not put to sleep any more, lest nobody wake it.
 func (c *Controller) compileLocked(r *record, source source) {
 	if r.compiled && r.source.uid != source.uid { // another one of the same name
-		*r = record{key: r.key, object: r.object, seen: time.Now(), pinned: r.pinned}
+		*r = record{key: r.key, object: r.object, seen: time.Now(), pin: r.pin}
 	}
 	if !r.compiled || r.source.generation != source.generation || r.source.authority != source.authority {
 		var definition *kube.Definition
@@ -183,7 +187,7 @@ func (c *Controller) compileLocked(r *record, source source) {
 			r.definition = definition
 		}
 	}
-	r.compiled, r.fresh, r.source, r.pin = true, true, source, readPin(source.pin)
+	r.compiled, r.fresh, r.source = true, true, source
 	switch {
 	case !source.deleting:
 		r.adopted = r.definition

@@ -2,7 +2,6 @@ package resource
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,11 +10,9 @@ import (
 
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/scaling"
 	"github.com/dormouse-dev/dormouse/scaling/kube"
@@ -80,6 +77,8 @@ type Controller struct {
 	mu      sync.Mutex // guards the following, and all they point to but what is marked immutable
 	records map[scaling.Key]*record
 	reports map[scaling.Key]map[string]metav1.Condition // by type; there may be some before there is a record
+	sharing map[scaling.Target][]*record                // that were handed on last; the lists are immutable
+	pinned  map[scaling.Target]time.Time                // what the ScaleHandler was told last
 }
 
 // queue holds the keys of resources that a worker shall look at.
@@ -98,6 +97,7 @@ func New(options Options) *Controller {
 		dirty:   make(chan struct{}, 1),
 		records: make(map[scaling.Key]*record),
 		reports: make(map[scaling.Key]map[string]metav1.Condition),
+		pinned:  make(map[scaling.Target]time.Time),
 	}
 	c.authorities = newAuthorities(options.Cluster.Kube, c.markDirty)
 	return c
@@ -161,27 +161,6 @@ func (c *Controller) Report(key scaling.Key, conditionType string, status metav1
 	}
 	c.mu.Unlock()
 	c.touch(key)
-}
-
-// Pin keeps a resource's target awake until a time, by every activator and beyond their restarts: it is written to the
-// resource. A time that is past ends an earlier pin.
-func (c *Controller) Pin(ctx context.Context, key scaling.Key, until time.Time) error {
-	var value any // null removes it
-	if until.After(time.Now()) {
-		value = until.UTC().Format(time.RFC3339)
-	}
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"annotations": map[string]any{v1alpha1.AnnotationPinnedUntil: value}},
-	})
-	if err != nil {
-		return fmt.Errorf("pin %s: %w", key, err)
-	}
-	es := &v1alpha1.ElasticService{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
-	if err := c.options.Cluster.Client.Patch(ctx, es, client.RawPatch(types.MergePatchType, patch)); err != nil {
-		return fmt.Errorf("pin %s: %w", key, err)
-	}
-	c.answered(es)
-	return nil
 }
 
 // sweep looks at all resources now and then.

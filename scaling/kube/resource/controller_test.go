@@ -301,6 +301,49 @@ func TestAPinIsAnAnnotation(t *testing.T) {
 	w.awaitCondition("shop", "Accepted", `True Accepted: annotation dormouse.dev/pinned-until is ignored: "tomorrow"`)
 }
 
+func TestAPinIsInForceWhenItHasBeenTaken(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	w.create("shop-grpc", func(es *v1alpha1.ElasticService) { es.Spec.ScaleTargetRef.Name = "shop" })
+	w.await("shop", "finalized", finalized)
+	w.await("shop-grpc", "finalized", finalized)
+	key, other := w.key("shop"), w.key("shop-grpc")
+	short, long := time.Now().Add(time.Hour).Truncate(time.Second), time.Now().Add(5*time.Hour).Truncate(time.Second)
+	for _, c := range []struct {
+		key         scaling.Key
+		until, want time.Time
+	}{{key, long, long}, {other, short, long}, {other, time.Time{}, long}, {other, short, long}, {key, time.Time{}, short}, {other, time.Time{}, time.Time{}}} {
+		w.must(w.controller.Pin(t.Context(), c.key, c.until))
+		if s, _ := w.scaler.Status(key); !s.PinnedUntil.Equal(c.want) {
+			t.Errorf("%s pinned until %v: the target is pinned until %v, want %v", c.key, c.until, s.PinnedUntil, c.want)
+		}
+	}
+}
+
+func TestAPinGoesWithItsResourceToAnotherTarget(t *testing.T) {
+	w := newWorld(t)
+	w.create("shop")
+	w.create("old", func(es *v1alpha1.ElasticService) { es.Spec.ScaleTargetRef.Name = "shop" })
+	w.await("shop", "finalized", finalized)
+	w.await("old", "finalized", finalized)
+	until := time.Now().Add(time.Hour).Truncate(time.Second)
+	w.must(w.controller.Pin(t.Context(), w.key("shop"), until))
+	w.edit("shop", func(es *v1alpha1.ElasticService) { es.Spec.ScaleTargetRef.Name = "shop-2" })
+	pinnedTo := func(name string, want time.Time) func() bool {
+		return func() bool { s, _ := w.scaler.Status(w.key(name)); return s.PinnedUntil.Equal(want) }
+	}
+	w.until("the old target is pinned no longer", pinnedTo("old", time.Time{}))
+	w.until("the new one is", func() bool {
+		target, _ := w.scaler.Target(w.key("shop"))
+		return target.Name == "shop-2" && pinnedTo("shop", until)()
+	})
+	w.edit("shop", func(es *v1alpha1.ElasticService) { es.Spec.ScaleTargetRef.Name = "shop-3" })
+	w.until("and one after that", func() bool {
+		target, _ := w.scaler.Target(w.key("shop"))
+		return target.Name == "shop-3" && pinnedTo("shop", until)()
+	})
+}
+
 func TestAStatusIsWrittenAboutOnceASecond(t *testing.T) {
 	w := newWorld(t)
 	w.create("shop")

@@ -2,7 +2,6 @@ package resource
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"time"
 
@@ -26,6 +25,7 @@ type record struct {
 	gone   bool      // it does not exist any more
 	goneAt time.Time // when the adopter found out
 	seen   time.Time // when it was seen first
+	pin    pin       // as object's annotation says
 
 	// What the adopter has made of it.
 	source     source           // of what follows
@@ -35,13 +35,10 @@ type record struct {
 	adopted    *kube.Definition // what is in use: definition, or what is left of it at the end; immutable
 	handed     *kube.Definition // adopted as it was handed on, see handable; immutable
 	mistakes   field.ErrorList  // of source's spec; immutable
-	pin        pin              // as its annotation says
 	conflicts  []Conflict       // immutable
-	pinnedTo   time.Time        // until when the services of its target want it awake, together; zero: they do not
 	targetLeft bool             // a resource that is not being deleted has the same target
 
 	// What the worker has done; one works at a time.
-	pinned     time.Time // what the ScaleHandler was told last
 	deletingAt time.Time // when it was first seen that it is being deleted
 	doomed     bool      // so is its whole namespace
 	woken      bool      // its target was woken for that, or need not be
@@ -69,12 +66,6 @@ type source struct {
 	authority  authority
 }
 
-// pin is an annotation that was read.
-type pin struct {
-	until   time.Time // zero: none
-	mistake string    // empty: none
-}
-
 // told is an Event that was written.
 type told struct {
 	note string
@@ -100,13 +91,13 @@ func (c *Controller) take(es *v1alpha1.ElasticService, exists bool) {
 	r := c.records[key]
 	switch {
 	case r == nil && exists:
-		r = &record{key: key, object: es, seen: time.Now()}
+		r = &record{key: key, object: es, seen: time.Now(), pin: pinOf(es)}
 		c.records[key] = r
 	case r == nil, older(es, r.object), r.gone && !exists:
 		c.mu.Unlock()
 		return
 	default:
-		r.object, r.gone = es, false
+		r.object, r.gone, r.pin = es, false, pinOf(es)
 	}
 	dirty := !r.compiled || !r.source.describes(es)
 	c.mu.Unlock()
@@ -158,18 +149,6 @@ func sourceOf(es *v1alpha1.ElasticService) source {
 		uid: es.UID, generation: es.Generation, pin: es.Annotations[v1alpha1.AnnotationPinnedUntil],
 		deleting: es.DeletionTimestamp != nil, port: es.Status.ActivatorPort, carried: es.Status.LastActiveTime != nil,
 	}
-}
-
-func readPin(annotation string) pin {
-	if annotation == "" {
-		return pin{}
-	}
-	until, err := time.Parse(time.RFC3339, annotation)
-	if err != nil {
-		return pin{mistake: fmt.Sprintf("annotation %s is ignored: %q is not a time such as 2030-01-31T18:00:00Z",
-			v1alpha1.AnnotationPinnedUntil, annotation)}
-	}
-	return pin{until: until}
 }
 
 // older reports whether a is known to be from before b.

@@ -2,7 +2,7 @@ package resource
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/scaling"
@@ -66,7 +67,7 @@ func (c *Controller) attend(ctx context.Context, key scaling.Key) (again time.Du
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := c.applyPin(ctx, r); err != nil {
+	if err := c.applyPin(ctx, key); err != nil {
 		return 0, err
 	}
 	if !c.options.Writes() {
@@ -120,22 +121,6 @@ func (c *Controller) lose(key scaling.Key) {
 	c.markDirty()
 }
 
-// applyPin tells the ScaleHandler until when the target is wanted awake.
-func (c *Controller) applyPin(ctx context.Context, r record) error {
-	now := time.Now()
-	if r.adopted == nil || r.pinnedTo.Equal(r.pinned) || !r.pinnedTo.After(now) && !r.pinned.After(now) {
-		return nil
-	}
-	if err := c.options.Scaler.Pin(ctx, r.key, r.pinnedTo); err != nil {
-		if errors.Is(err, scaling.ErrUnknownService) {
-			return nil // it has just been removed
-		}
-		return fmt.Errorf("pin: %w", err)
-	}
-	c.note(r, func(now *record) { now.pinned = r.pinnedTo })
-	return nil
-}
-
 // writeStatus writes the status if it is not what it should be, and tells of the difference.
 func (c *Controller) writeStatus(ctx context.Context, r record) (again time.Duration, err error) {
 	now := time.Now()
@@ -175,10 +160,15 @@ func (c *Controller) testify(ctx context.Context, r record) error {
 	if r.object.Status.LastActiveTime != nil || r.object.DeletionTimestamp != nil || active == nil {
 		return nil
 	}
+	// Whoever writes the status may be writing it at this moment, so there is no lock on it but that of the identity.
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": r.object.UID}, "status": map[string]any{"lastActiveTime": active},
+	})
+	if err != nil {
+		return fmt.Errorf("record that a request was carried: %w", err)
+	}
 	es := r.object.DeepCopy()
-	es.Status.LastActiveTime = active
-	patch := client.MergeFromWithOptions(r.object, client.MergeFromWithOptimisticLock{})
-	if err := c.options.Cluster.Client.Status().Patch(ctx, es, patch); err != nil {
+	if err := c.options.Cluster.Client.Status().Patch(ctx, es, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		return fmt.Errorf("record that a request was carried: %w", err)
 	}
 	c.answered(es)
