@@ -3,6 +3,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +27,8 @@ import (
 type Options struct {
 	// Config tells where the API server is, and who we are. It is copied.
 	Config *rest.Config
-	// Namespaces are the ones that are looked at; empty: all.
+	// Namespaces are the ones that are looked at; empty: all. Of PodNamespace, whether it is one of them or not, Pods and
+	// EndpointSlices are.
 	Namespaces []string
 	// PodNamespace and PodSelector are where the activators' own pods are; an empty namespace: nowhere, and the cache has
 	// no Pods.
@@ -43,8 +45,9 @@ type Cluster struct {
 	Kube    kubernetes.Interface
 	Dynamic dynamic.Interface
 
-	// Cache has ElasticServices, Services and EndpointSlices of the namespaces, and the activators' own Pods. Its objects
-	// are shared: they must not be changed. They lack what nobody here uses: see strip.go.
+	// Cache has ElasticServices, Services and EndpointSlices of the namespaces, and the activators' own Pods with the
+	// EndpointSlices of their namespace. Its objects are shared: they must not be changed. They lack what nobody here uses:
+	// see strip.go.
 	Cache cache.Cache
 
 	Namespaces []string // empty: all
@@ -110,10 +113,11 @@ func known() *meta.DefaultRESTMapper {
 
 func (c *Cluster) newCache(httpClient *http.Client, options Options) (cache.Cache, error) {
 	yes := true
+	sliced := &discoveryv1.EndpointSlice{}
 	by := map[client.Object]cache.ByObject{
-		&v1alpha1.ElasticService{}:   {Transform: stripElasticService},
-		&corev1.Service{}:            {Transform: stripService},
-		&discoveryv1.EndpointSlice{}: {Transform: stripEndpointSlice},
+		&v1alpha1.ElasticService{}: {Transform: stripElasticService},
+		&corev1.Service{}:          {Transform: stripService},
+		sliced:                     {Transform: stripEndpointSlice},
 	}
 	if options.PodNamespace != "" {
 		by[&corev1.Pod{}] = cache.ByObject{
@@ -130,6 +134,11 @@ func (c *Cluster) newCache(httpClient *http.Client, options Options) (cache.Cach
 		o.DefaultNamespaces = make(map[string]cache.Config, len(options.Namespaces))
 		for _, namespace := range options.Namespaces {
 			o.DefaultNamespaces[namespace] = cache.Config{}
+		}
+		if options.PodNamespace != "" { // these tell who is sent to the activators by the Service that all share
+			slices := maps.Clone(o.DefaultNamespaces)
+			slices[options.PodNamespace] = cache.Config{}
+			by[sliced] = cache.ByObject{Namespaces: slices, Transform: stripEndpointSlice}
 		}
 	}
 	return cache.New(c.Config, o)

@@ -88,7 +88,7 @@ func New(options Options) *Mirror {
 		logger:   options.Logger,
 		ledger:   newLedger(ports, ports.anywhere()),
 		backends: newBackends(),
-		named:    newNamed(),
+		named:    newNamed(options.Members.Namespace()),
 		late:     make(map[scaling.Key]time.Time),
 		told:     make(map[scaling.Key]*told),
 	}
@@ -127,8 +127,8 @@ func (m *Mirror) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Withdrawn tells whether no EndpointSlice of an activator, whether of a mirror or of the namespace where the activators
-// are, says of one of the addresses that it serves. That is so where they are the addresses of nobody. It is what the
+// Withdrawn tells whether no EndpointSlice of a mirror or of the namespace where the activators are says of one of the
+// addresses that it serves. That is so where they are the addresses of nobody. It is what the
 // cache knows: kube-proxy and others need some time to follow.
 func (m *Mirror) Withdrawn(addresses ...netip.Addr) bool {
 	m.mu.Lock()
@@ -193,9 +193,11 @@ func (m *Mirror) resourceChanged(o client.Object, gone bool) {
 	if gone {
 		others = m.ledger.forget(time.Now(), key)
 		m.backends.set(key, "")
+		m.named.own(key, "")
 	} else {
 		others = m.ledger.observe(time.Now(), key, claimOf(es))
 		m.backends.set(key, es.Spec.Service.Name)
+		m.named.own(key, es.UID)
 	}
 	m.mu.Unlock()
 	m.queue.Add(key)
@@ -218,16 +220,13 @@ func (m *Mirror) serviceChanged(o client.Object, _ bool) {
 
 func (m *Mirror) sliceChanged(o client.Object, gone bool) {
 	if slice, ok := o.(*discoveryv1.EndpointSlice); ok {
-		ours := slice.Labels[discoveryv1.LabelManagedBy] == ManagedBy || slice.Namespace == m.options.Members.Namespace()
 		m.mu.Lock()
-		m.named.set(slice, ours && !gone)
+		m.named.set(slice, gone)
 		m.mu.Unlock()
 	}
-	for _, family := range families() {
-		// By its name, since its labels may be what was changed.
-		if name, ok := strings.CutSuffix(o.GetName(), suffix+family.suffix); ok {
-			m.lookAt(scaling.Key{Namespace: o.GetNamespace(), Name: name}, o)
-		}
+	// By its name, since its labels may be what was changed.
+	if key, ok := mirrorOf(client.ObjectKeyFromObject(o)); ok {
+		m.lookAt(key, o)
 	}
 }
 

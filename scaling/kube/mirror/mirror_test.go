@@ -210,6 +210,12 @@ func takesTheLastAway(t *testing.T, w *world) {
 		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.77.0.1"}}},
 	}
 	must(t, w.client.Create(t.Context(), shared))
+	// What anybody else says of the address does not, whatever it is labelled.
+	must(t, w.client.Create(t.Context(), &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: w.web, Name: "stranger", Labels: map[string]string{discoveryv1.LabelManagedBy: "activator.dormouse.dev"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.77.0.1"}}},
+	}))
 	must(t, w.client.Delete(t.Context(), a))
 	eventually(t, "the mirror leads to nobody", func() bool { return w.leads(t, "shop") })
 	if first.Withdrawn(netip.MustParseAddr("10.77.0.1")) {

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 )
@@ -69,10 +70,10 @@ func TestAMirrorHasItsBackendsFamilies(t *testing.T) {
 }
 
 func TestWhatSlicesSayOfAnAddress(t *testing.T) {
-	n := newNamed()
+	n := newNamed("dormouse")
 	address := []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1")}
 	slice := func(name string, conditions ...discoveryv1.EndpointConditions) *discoveryv1.EndpointSlice {
-		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name}}
+		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "dormouse", Name: name}}
 		for _, c := range conditions {
 			s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, Conditions: c})
 		}
@@ -82,23 +83,61 @@ func TestWhatSlicesSayOfAnAddress(t *testing.T) {
 	notReady := discoveryv1.EndpointConditions{Ready: new(false)}
 	terminating := discoveryv1.EndpointConditions{Ready: new(true), Terminating: new(true)}
 	for i, step := range []struct {
-		slice  *discoveryv1.EndpointSlice
-		counts bool
-		want   bool
+		slice *discoveryv1.EndpointSlice
+		gone  bool
+		want  bool
 	}{
-		{slice("a", notReady, terminating), true, false},
-		{slice("a", unsaid, unsaid), true, true},
-		{slice("b", unsaid), true, true},
-		{slice("a", notReady), true, true},
-		{slice("b", unsaid), false, false}, // gone, or no longer ours
-		{slice("a", unsaid), true, true},
-		{slice("a"), true, false},
+		{slice("a", notReady, terminating), false, false},
+		{slice("a", unsaid, unsaid), false, true},
+		{slice("b", unsaid), false, true},
+		{slice("a", notReady), false, true},
+		{slice("b", unsaid), true, false},
+		{slice("a", unsaid), false, true},
+		{slice("a"), false, false},
 	} {
-		if n.set(step.slice, step.counts); n.any(address) != step.want {
+		if n.set(step.slice, step.gone); n.any(address) != step.want {
 			t.Errorf("step %d: the address is named: %t, want %t", i, !step.want, step.want)
 		}
 	}
 	if len(n.slices)+len(n.times) != 0 {
 		t.Errorf("it remembers %v %v", n.slices, n.times)
 	}
+}
+
+// Whoever may write slices in a namespace may name anybody's address.
+func TestATenantsSliceSaysNothingOfAnActivator(t *testing.T) {
+	n := newNamed("dormouse")
+	address := []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+	slice := func(name string, controller types.UID) *discoveryv1.EndpointSlice {
+		s := &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name, Labels: map[string]string{discoveryv1.LabelManagedBy: ManagedBy}},
+			Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}},
+		}
+		if controller != "" {
+			s.OwnerReferences = []metav1.OwnerReference{{UID: controller, Controller: new(true)}}
+		}
+		return s
+	}
+	named := func(what string, want bool) {
+		t.Helper()
+		if got := n.any(address); got != want {
+			t.Errorf("%s: the address is named: %t, want %t", what, got, want)
+		}
+	}
+	n.own(key("shop"), "1")
+	n.set(slice("evil", ""), false)
+	n.set(slice("evil-activator-ipv4", ""), false)
+	n.set(slice("other-activator-ipv4", "1"), false) // by another's name
+	n.set(slice("shop-activator-ipv4", "2"), false)
+	named("strangers", false)
+	n.set(slice("shop-activator-ipv6", "1"), false)
+	named("the resource's own", true)
+	n.own(key("shop"), "2")
+	named("another resource of the name, which has the first slice", true)
+	n.own(key("shop"), "")
+	named("the resource is gone", false)
+	n.own(key("shop"), "1") // seen later than its slice
+	named("the resource is known", true)
+	n.set(slice("shop-activator-ipv6", "1"), true)
+	named("the slice is gone", false)
 }

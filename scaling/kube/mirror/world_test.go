@@ -62,7 +62,7 @@ func (w *world) connect(t *testing.T) *cluster.Cluster {
 	must(t, err)
 	options := cluster.Options{Config: config}
 	if w.web != "" {
-		options.Namespaces = []string{w.web, w.dormouse}
+		options.Namespaces = []string{w.web}
 		options.PodNamespace, options.PodSelector = w.dormouse, labels.SelectorFromSet(labels.Set{"app": "dormouse"})
 	}
 	c, err := cluster.Connect(options)
