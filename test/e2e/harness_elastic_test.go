@@ -177,15 +177,15 @@ func replicasOf(t *testing.T, namespace, name string) int32 {
 	return s.Spec.Replicas
 }
 
-// warnings are the Events that warn about an ElasticService.
-func warnings(ctx context.Context, t *testing.T, namespace, name string) []corev1.Event {
+// events are the Events about an ElasticService, of whatever type.
+func events(ctx context.Context, t *testing.T, namespace, name string) []corev1.Event {
 	t.Helper()
 	list, err := env.client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatalf("list the Events about %s: %v", name, err)
 	}
 	return slices.DeleteFunc(list.Items, func(e corev1.Event) bool {
-		return e.Type != corev1.EventTypeWarning || e.InvolvedObject.Kind != "ElasticService" || e.InvolvedObject.Name != name
+		return e.InvolvedObject.Kind != "ElasticService" || e.InvolvedObject.Name != name
 	})
 }
 
