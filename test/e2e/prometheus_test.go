@@ -14,6 +14,10 @@ import (
 )
 
 // A Prometheus finds every activator by itself, and learns of a cold start with how long it took and what it consisted of.
+//
+// It runs on the host, which has routes into the cluster's network and asks the cluster's name server, as a pod would. It
+// finds the activators by DNS since Debian's build has no discovery by the API server (kubernetes_sd_configs); that is what
+// the chart's ServiceMonitor and PodMonitor are for.
 func TestPrometheusDiscoversTheActivators(t *testing.T) {
 	t.Parallel()
 	if env.own == nil {
