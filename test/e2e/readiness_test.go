@@ -23,10 +23,14 @@ func TestASlowApplicationIsUsedAsSoonAsItIsReady(t *testing.T) {
 	t.Parallel()
 	port := intstr.FromInt32(8080)
 	const afterListening = 300 * time.Millisecond // it is not ready sooner, where it can say so
+	// Whenever kubelet asks, it knows no sooner than this after the application listens.
+	const slowly = "/delay?headers=1500ms"
 	for name, declared := range map[string]struct {
 		probe *corev1.Probe
 		mode  v1alpha1.ReadinessMode
 		flags []string
+		// Kubelet's word is what is waited for.
+		kubelets bool
 		// The time from listening to the answer.
 		least, most time.Duration
 	}{
@@ -46,17 +50,17 @@ func TestASlowApplicationIsUsedAsSoonAsItIsReady(t *testing.T) {
 		"none": {most: 2 * time.Second},
 		"exec": {
 			probe: &corev1.Probe{
-				ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/app", "get", "http://127.0.0.1:8080/"}}},
-				PeriodSeconds: 2,
+				ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/app", "get", "http://127.0.0.1:8080" + slowly}}},
+				PeriodSeconds: 2, TimeoutSeconds: 5,
 			},
-			most: 10 * time.Second,
+			kubelets: true, least: 1500 * time.Millisecond, most: 10 * time.Second,
 		},
 		"http, and kubelet's word is wanted": {
 			probe: &corev1.Probe{
-				ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: port}},
-				PeriodSeconds: 3,
+				ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: slowly, Port: port}},
+				PeriodSeconds: 3, TimeoutSeconds: 5,
 			},
-			mode: v1alpha1.ReadinessEndpoints, least: time.Second, most: 10 * time.Second,
+			mode: v1alpha1.ReadinessEndpoints, kubelets: true, least: 1500 * time.Millisecond, most: 10 * time.Second,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -73,6 +77,12 @@ func TestASlowApplicationIsUsedAsSoonAsItIsReady(t *testing.T) {
 			r := <-answer
 			answered := time.Now()
 			wantOK(t, "a cold request", r)
+			if declared.kubelets {
+				pods, err := env.client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app=web"})
+				if err != nil || !ready(pods.Items) {
+					t.Errorf("answered before kubelet has called the pod ready, %v", err)
+				}
+			}
 			if env.own == nil || t.Failed() {
 				return // another machine's clock says when it began to listen
 			}
