@@ -22,26 +22,6 @@ import (
 	"github.com/dormouse-dev/dormouse/test/e2e/install"
 )
 
-// newNamespace makes a namespace for a test, which goes with it.
-func newNamespace(t *testing.T) string {
-	t.Helper()
-	namespace, err := env.client.CoreV1().Namespaces().Create(t.Context(),
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatalf("create a namespace: %v", err)
-	}
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		if t.Failed() {
-			describe(ctx, t, namespace.Name)
-		}
-		if err := env.client.CoreV1().Namespaces().Delete(ctx, namespace.Name, metav1.DeleteOptions{}); err != nil {
-			t.Errorf("delete the namespace: %v", err)
-		}
-	})
-	return namespace.Name
-}
-
 // edit changes what is about to be deployed.
 type edit func(*appsv1.Deployment, *corev1.Service)
 
@@ -208,6 +188,7 @@ type fetched struct {
 	URL    string
 	Status int
 	Name   string
+	Body   string // its beginning
 	Error  string
 }
 

@@ -47,8 +47,9 @@ func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
 	watched := make(chan error, 1)
 	go func() { watched <- watch.Run(watching) }()
 	code = m.Run()
+	err = namespacesGone(ctx)
 	stop()
-	err = errors.Join(<-watched, watch.Report(os.Stdout))
+	err = errors.Join(err, <-watched, watch.Report(os.Stdout))
 	if err != nil {
 		install.Describe(ctx, env.client, env.dormouse.Namespace, 50, os.Stdout)
 	}
