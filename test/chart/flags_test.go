@@ -2,7 +2,6 @@ package chart
 
 import (
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -12,10 +11,7 @@ import (
 // A flag that the activator does not have, or a value that it cannot read, would only show in a pod that keeps crashing.
 func TestTheActivatorKnowsWhatTheChartTellsIt(t *testing.T) {
 	t.Parallel()
-	activator := filepath.Join(t.TempDir(), "activator")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", activator, "github.com/dormouse-dev/dormouse/cmd/activator").CombinedOutput(); err != nil {
-		t.Fatalf("build the activator: %v: %s", err, out)
-	}
+	activator := build(t)
 	for name, values := range sets(t) {
 		commands := 0
 		for _, object := range parse(t, render(t, "--values", values)) {
