@@ -27,9 +27,6 @@ const (
 	// workers find what has changed of services: work of microseconds, so few are enough. What takes time (reading a pod,
 	// asking it whether it can answer) runs in goroutines of its own.
 	workers = 4
-
-	// maxReads is how many pods are read at once to check endpoints.
-	maxReads = 32
 )
 
 // Options of a Backend. Cluster and Logger are needed.
@@ -57,6 +54,7 @@ type Backend struct {
 	objects *objects
 	turns   *turns
 	reads   chan struct{} // has room for each pod that may be read now
+	reread  rereads
 	queue   workqueue.TypedInterface[*service]
 
 	looks    atomic.Uint64            // at services so far, for tests of what an event costs
@@ -91,6 +89,7 @@ func New(options Options) *Backend {
 		objects: newObjects(),
 		turns:   newTurns(),
 		reads:   make(chan struct{}, maxReads),
+		reread:  rereads{kept: 30 * time.Second, other: 5 * time.Second},
 		queue:   workqueue.NewTyped[*service](),
 		watches: make(map[*watch]struct{}),
 	}

@@ -14,5 +14,5 @@
 // answer or reading one that a slice names, runs beside and marks the service again when it is done.
 //
 // Nobody is believed who need not be. A slice leads to a pod of its own namespace, at an address that the pod's status has,
-// or nowhere; and a pod that Kubernetes calls ready without having been asked is asked for a connection first.
+// or nowhere, and only for as long as that pod is there, which is read again now and then; and a pod that Kubernetes calls ready without having been asked is asked for a connection first.
 package kube

@@ -13,11 +13,15 @@ import (
 	"github.com/dormouse-dev/dormouse/scaling/kube/pod"
 )
 
+// sliceKeeper is how the EndpointSlice controller labels its slices.
+const sliceKeeper = "endpointslice-controller.k8s.io"
+
 // source is all that the endpoints of one service are found from.
 type source struct {
 	namespace string
 	port      *corev1.ServicePort
 	families  []corev1.IPFamily // of the Service, the preferred one first
+	selects   bool              // the Service selects pods
 	protocol  scaling.Protocol  // that the service sets, or ProtocolAuto
 	slices    []*discoveryv1.EndpointSlice
 	pods      map[types.UID]*corev1.Pod // the Service's pods, where they are watched
@@ -38,10 +42,14 @@ type candidate struct {
 	verified bool        // the address is one of its pod's own
 	refused  bool        // no slice has it at an address of its pod's own, and the pod's are known
 	pod      *corev1.Pod // where pods are watched, or nil
+	listings []listing   // all that slices say of it
 }
 
 // listing is what one slice says of one address of a pod.
 type listing struct {
+	slice       string // its name
+	pod         string // the name that it gives the pod
+	kept        bool   // Kubernetes takes out of it whatever does not belong there
 	address     netip.AddrPort
 	protocol    scaling.Protocol
 	ready       bool
@@ -71,7 +79,7 @@ func (in *source) list() (names map[types.UID]string, listings map[types.UID][]l
 		if port == nil || slice.AddressType == discoveryv1.AddressTypeFQDN {
 			continue
 		}
-		protocol := in.protocolOf(port)
+		protocol, kept := in.protocolOf(port), in.keeps(slice)
 		for i := range slice.Endpoints {
 			e := &slice.Endpoints[i]
 			// Whoever may write slices could name anything: a pod of another namespace, or just an address.
@@ -86,6 +94,7 @@ func (in *source) list() (names map[types.UID]string, listings map[types.UID][]l
 			uid := e.TargetRef.UID
 			names[uid] = e.TargetRef.Name
 			listings[uid] = append(listings[uid], listing{
+				slice: slice.Name, pod: e.TargetRef.Name, kept: kept,
 				address:     netip.AddrPortFrom(address.Unmap(), uint16(*port.Port)), //nolint:gosec // the API allows 1 to 65535
 				protocol:    protocol,
 				ready:       e.Conditions.Ready == nil || *e.Conditions.Ready,
@@ -97,7 +106,7 @@ func (in *source) list() (names map[types.UID]string, listings map[types.UID][]l
 }
 
 func (in *source) candidate(uid types.UID, name string, listings []listing) (candidate, bool) {
-	c := candidate{uid: uid, name: name, pod: in.pods[uid]}
+	c := candidate{uid: uid, name: name, pod: in.pods[uid], listings: listings}
 	if c.pod != nil && pod.Terminating(c.pod) || slices.ContainsFunc(listings, func(l listing) bool { return l.terminating }) {
 		return c, false
 	}
@@ -129,6 +138,12 @@ func (in *source) candidate(uid types.UID, name string, listings []listing) (can
 	}
 	c.refused = known && !c.listed && len(listings) > 0 && !c.address.IsValid()
 	return c, c.listed || c.pod != nil || len(listings) > 0
+}
+
+// keeps reports that a slice is one that the EndpointSlice controller keeps. Anybody may label a slice so, but then the
+// controller makes it say what the Service selects, and takes out what has ended.
+func (in *source) keeps(slice *discoveryv1.EndpointSlice) bool {
+	return in.selects && slice.Labels[discoveryv1.LabelManagedBy] == sliceKeeper
 }
 
 // locate finds the address of a pod that no slice has yet.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -98,6 +99,14 @@ func (n *node) treatNext(app types.NamespacedName, m manner) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.firsts[app] = m
+}
+
+// address returns one of the node's network that no pod gets.
+func (n *node) address() netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.next++
+	return netip.AddrFrom4([4]byte{10, 77, byte(n.next / 256), byte(n.next)})
 }
 
 // order tells all running pods of an app to crash, refuse or answer.

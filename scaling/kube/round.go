@@ -57,13 +57,13 @@ func (r *round) judge(c *candidate) {
 		r.service.members[c.uid] = m
 	}
 	r.members[c.uid] = m
-	m.learn(c)
+	r.learn(c, m)
 
 	switch proof := r.proofOf(c, m); {
 	case c.refused:
 		m.stop()
 		r.refuse(c, m)
-	case c.address.IsValid() && !c.verified:
+	case c.address.IsValid() && (!c.verified || m.doubted):
 		m.stop()
 		r.read(c, m)
 		r.wait(c, m)

@@ -44,6 +44,7 @@ type service struct {
 	mu       sync.Mutex // guards the following
 	unfollow func()     // the target; or nil
 	members  map[types.UID]*member
+	reads    int         // of its pods that are under way
 	pods     *pods       // the watch of its pods, or nil
 	stuck    time.Time   // since when all of its pods have failed; zero: not
 	pardoned time.Time   // until when failures that were there do not count
@@ -90,6 +91,7 @@ func (s *service) adopt(d *Definition) {
 	if before.object() != d.object() || !reflect.DeepEqual(before.Port, d.Port) {
 		for _, m := range s.members {
 			m.read = false // what was read of it was read for the port before
+			m.hurry()
 		}
 	}
 	s.mark()
@@ -142,7 +144,8 @@ func (s *service) suspect(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m := s.members[uid]; m != nil {
-		m.suspect, m.proven = true, netip.AddrPort{}
+		m.suspect, m.doubted, m.proven = true, true, netip.AddrPort{}
+		m.hurry()
 		s.mark()
 	}
 }
@@ -168,7 +171,7 @@ func (s *service) reconcile(now time.Time) {
 	if port != nil {
 		r.publishNotReady = object.Spec.PublishNotReadyAddresses
 		in := &source{
-			namespace: s.key.Namespace, port: port, families: object.Spec.IPFamilies, protocol: d.Service.Upstream.Protocol,
+			namespace: s.key.Namespace, port: port, families: object.Spec.IPFamilies, selects: len(object.Spec.Selector) > 0, protocol: d.Service.Upstream.Protocol,
 			slices: listed, podIPs: s.podIPsLocked, own: s.backend.own,
 		}
 		if s.pods != nil {
