@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -233,12 +234,14 @@ func (b *Backend) scale(ctx context.Context, service *scaling.Service, replicas 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	users := b.adopted.Load().byTarget[service.Target]
+	adopted := b.adopted.Load()
+	users := adopted.byTarget[service.Target]
 	if users == nil {
-		return &scaling.Failure{
-			Reason:  scaling.ReasonTargetMissing,
-			Message: fmt.Sprintf("no ElasticService %s has the target %s", service.Key, service.Target),
+		message := fmt.Sprintf("no ElasticService has the target %s", service.Target)
+		if adopted.byKey[service.Key] != nil {
+			return errors.New(message) // it has another one now, or will have this one in a moment: those who wait are not to fail
 		}
+		return &scaling.Failure{Reason: scaling.ReasonTargetMissing, Message: message}
 	}
 	state := b.targets.State(users.ref)
 	sleeps := replicas == service.Replicas.Min && (!state.Known || state.Spec < 0 || replicas < state.Spec)

