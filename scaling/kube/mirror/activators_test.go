@@ -2,15 +2,19 @@ package mirror_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/scaling/kube/mirror"
@@ -164,6 +168,95 @@ func changesTheYoungers(t *testing.T, w *world) {
 	if w.port(t, "a-first") != 12345 || w.port(t, "b-second") == second {
 		t.Errorf("the ports are %d and %d, want 12345, and not %d again at once", w.port(t, "a-first"), w.port(t, "b-second"), second)
 	}
+}
+
+func survivesAChangeOfRange(t *testing.T, w *world) {
+	w.pod(t, "a", "10.77.0.1")
+	names := []string{"shop", "other"}
+	for _, name := range names {
+		w.service(t, name)
+		w.resource(t, name, nil)
+	}
+	_, stop := w.activator(t, "a", nil)
+	before := map[string]int32{}
+	for _, name := range names {
+		eventually(t, name+" leads to the activator", func() bool { return w.leads(t, name, "10.77.0.1") })
+		before[name] = w.port(t, name)
+	}
+	stop()
+	empty, seen := w.watchSlices(t)
+
+	// There is one port only, and nobody listens there for a while.
+	var listens atomic.Bool
+	asked := make(chan struct{}, 1)
+	w.activator(t, "a", func(o *mirror.Options) {
+		o.PortRange = mirror.PortRange{From: 30000, To: 30000}
+		o.Dial = func(_ context.Context, address netip.AddrPort) error {
+			if address.Port() != 30000 || listens.Load() {
+				return nil
+			}
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			return errors.New("connection refused")
+		}
+	})
+	given, left := "shop", "other"
+	eventually(t, "one of them has the new port", func() bool {
+		if w.port(t, "other") == 30000 {
+			given, left = "other", "shop"
+		}
+		return w.port(t, given) == 30000
+	})
+	<-asked
+	eventually(t, "none is left for the other", func() bool {
+		return w.says(left, v1alpha1.ConditionActivatorService, metav1.ConditionFalse, "NoPortFree") &&
+			w.says(given, v1alpha1.ConditionActivatorService, metav1.ConditionFalse, "NotBound")
+	})
+	if port := *w.slice(t, given, "ipv4").Ports[0].Port; port != before[given] {
+		t.Errorf("its slice leads to port %d, want %d until somebody listens at the new one", port, before[given])
+	}
+	w.pod(t, "b", "10.77.0.2") // the slice of the other goes on following the activators
+	eventually(t, "the other leads to both", func() bool { return w.leads(t, left, "10.77.0.1", "10.77.0.2") })
+	listens.Store(true)
+	eventually(t, "the new port is led to", func() bool { return w.leads(t, given, "10.77.0.1", "10.77.0.2") })
+	if port := w.port(t, left); port != before[left] {
+		t.Errorf("the other has port %d, want still %d", port, before[left])
+	}
+	eventually(t, "all of it was watched", func() bool { return seen(w.slice(t, given, "ipv4").ResourceVersion) })
+	if n := empty(); n != 0 {
+		t.Errorf("a slice was empty, or gone, %d times", n)
+	}
+}
+
+// watchSlices counts how often a slice of a mirror comes to have no endpoint, and knows which versions were seen.
+func (w *world) watchSlices(t *testing.T) (empty func() int, seen func(version string) bool) {
+	t.Helper()
+	watched, err := w.connect(t).Client.Watch(t.Context(), &discoveryv1.EndpointSliceList{}, client.InNamespace(w.web))
+	must(t, err)
+	t.Cleanup(watched.Stop)
+	var mu sync.Mutex
+	count, versions := 0, map[string]bool{}
+	go func() {
+		for event := range watched.ResultChan() {
+			s, ok := event.Object.(*discoveryv1.EndpointSlice)
+			if ok && !strings.Contains(s.Name, "-activator-") {
+				continue // a backend's
+			}
+			mu.Lock()
+			if !ok || event.Type == watch.Deleted || len(s.Endpoints) == 0 {
+				count++
+			}
+			if ok {
+				versions[s.ResourceVersion] = true
+			}
+			mu.Unlock()
+		}
+	}()
+	empty = func() int { mu.Lock(); defer mu.Unlock(); return count }
+	seen = func(version string) bool { mu.Lock(); defer mu.Unlock(); return versions[version] }
+	return empty, seen
 }
 
 func saysWhenNoPortIsLeft(t *testing.T, w *world) {

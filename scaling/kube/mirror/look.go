@@ -57,7 +57,7 @@ func (m *Mirror) look(ctx context.Context, key scaling.Key) error {
 	}
 	m.meet(key, es.UID)
 	m.mu.Lock()
-	port := m.ledger.port(key)
+	port, needs := m.ledger.port(key)
 	m.mu.Unlock()
 	p, err := m.plan(ctx, es, port)
 	if err != nil {
@@ -66,7 +66,7 @@ func (m *Mirror) look(ctx context.Context, key scaling.Key) error {
 	if err := m.carryOut(ctx, key, p.changes); err != nil {
 		return err
 	}
-	if port == 0 && es.DeletionTimestamp == nil && m.options.Writes() {
+	if needs && es.DeletionTimestamp == nil && m.options.Writes() {
 		if err := m.givePort(ctx, es); err != nil {
 			return err
 		}
@@ -202,7 +202,14 @@ func (m *Mirror) planSlices(p *plan, es *v1alpha1.ElasticService, made *corev1.S
 			}
 			continue
 		}
+		port := port
 		endpoints := m.endpoints(&s, keyOf(es), f, old[i], port.TargetPort.IntVal)
+		if len(endpoints) == 0 {
+			if at, left := m.stays(es, f, old[i], port.TargetPort.IntVal); len(left) > 0 {
+				port = port.DeepCopy()
+				port.TargetPort, endpoints = intstr.FromInt32(at), left
+			}
+		}
 		want := wantedSlice(es, f, port, endpoints)
 		switch {
 		case old[i] == nil && (len(endpoints) == 0 || es.DeletionTimestamp != nil):
@@ -217,58 +224,6 @@ func (m *Mirror) planSlices(p *plan, es *v1alpha1.ElasticService, made *corev1.S
 	if p.service == (state{}) {
 		p.service = s.state(port.TargetPort.IntVal)
 	}
-}
-
-// sight is what was seen of the activators' listening for one resource.
-type sight struct {
-	asked  int   // addresses of activators that serve, and of a family that is wanted
-	listen int   // of these
-	closed error // why others do not
-}
-
-// state says whether activators can be reached; the zero value: that will be known in a moment.
-func (s *sight) state(port int32) state {
-	switch {
-	case s.listen > 0:
-		return state{metav1.ConditionTrue, "Listening", fmt.Sprintf("it leads to port %d of the activators", port)}
-	case s.closed != nil:
-		return state{metav1.ConditionFalse, "NotBound", fmt.Sprintf("no activator listens at port %d: %v", port, s.closed)}
-	case s.asked > 0:
-		return state{}
-	}
-	return state{metav1.ConditionFalse, "NoActivator", "no activator is ready that has an address of the Service's IP families"}
-}
-
-// endpoints are the activators that serve, by their addresses of one family, and that listen at the port. One that the
-// slice has with that port already is not asked again: whoever wrote it has, and an activator that has only just started
-// must not take away what it has not asked yet.
-func (m *Mirror) endpoints(s *sight, key scaling.Key, f family, old *discoveryv1.EndpointSlice, port int32) (endpoints []discoveryv1.Endpoint) {
-	for _, member := range m.options.Members.All() {
-		if !serves(member) {
-			continue
-		}
-		for _, address := range member.Addresses {
-			if !f.has(address) {
-				continue
-			}
-			s.asked++
-			at := place{member.UID, address}
-			if lists(old, at, port) || m.peers.listens(at, key, port) {
-				endpoints = append(endpoints, discoveryv1.Endpoint{
-					Addresses:  []string{address.String()},
-					Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
-					TargetRef: &corev1.ObjectReference{
-						Kind: "Pod", Namespace: m.options.Members.Namespace(), Name: member.Name, UID: member.UID,
-					},
-				})
-			} else {
-				s.closed = errors.Join(s.closed, m.peers.failure(at, key))
-			}
-			break
-		}
-	}
-	s.listen += len(endpoints)
-	return endpoints
 }
 
 // carryOut makes the changes, if they are ours to make by now.
@@ -302,7 +257,7 @@ func (m *Mirror) wait(key scaling.Key, changes int) time.Duration {
 	return patience - now.Sub(since)
 }
 
-// givePort writes a port to a resource that has none, or one that is another's. What was written comes back by the
+// givePort writes a port to a resource that has none, or one that is another's, or of another range. What was written comes back by the
 // cache, and only then counts.
 func (m *Mirror) givePort(ctx context.Context, es *v1alpha1.ElasticService) error {
 	key := keyOf(es)

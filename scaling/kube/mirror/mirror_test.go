@@ -41,6 +41,7 @@ func TestTheMirror(t *testing.T) {
 		{"is not emptied by an activator that has only just started", isNotEmptiedByAFreshActivator},
 		{"is written by another activator if the first one does not", isWrittenByAnother},
 		{"changes the port of the younger of two that have the same", changesTheYoungers},
+		{"leads to activators while the range of ports is changed", survivesAChangeOfRange},
 		{"says when no port is left", saysWhenNoPortIsLeft},
 		{"is quick for many, and made once", isQuickForMany},
 		{"is not left behind by a resource that is deleted alone", isNotLeftBehind},

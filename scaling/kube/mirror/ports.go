@@ -16,8 +16,13 @@ type PortRange struct {
 	From, To int32
 }
 
-// rest is how long a freed port is nobody's: clients that have not heard yet would reach a stranger.
-const rest = 10 * time.Minute
+const (
+	// rest is how long a freed port is nobody's: clients that have not heard yet would reach a stranger.
+	rest = 10 * time.Minute
+
+	// farewell is for how long after a port was left a mirror may lead there, while nobody listens at the next one.
+	farewell = time.Minute
+)
 
 // Owners tells whose each port is, by what the resources' status says. Where several name a port it is the older one's
 // (by creationTimestamp, then namespace and name). What is no port that a process may open without privileges, 1024 to
@@ -26,7 +31,7 @@ const rest = 10 * time.Minute
 // The range that ports are given from is not asked: when it was changed, a port outside of it serves until its resource
 // has been given another.
 func Owners(resources []*v1alpha1.ElasticService) map[int32]scaling.Key {
-	l := newLedger(PortRange{1024, 65535}, 1024)
+	l := newLedger(anyPort(), 1024)
 	for _, es := range resources {
 		l.observe(time.Time{}, keyOf(es), claimOf(es))
 	}
@@ -52,11 +57,12 @@ type claim struct {
 type ledger struct {
 	ports PortRange
 
-	claims   map[scaling.Key]claim   // within the range; others are none
+	claims   map[scaling.Key]claim   // whether within the range or not; what is no port is none
 	holders  map[int32][]scaling.Key // who claims a port, the one who has it first
 	promised map[scaling.Key]int32   // given out, not seen in a claim yet
 	promises map[int32]scaling.Key   // the same, by port
 	freed    map[int32]time.Time     // ports that had a holder, and since when they have none
+	leavers  map[int32]scaling.Key   // who held them last: its mirror may lead there still
 	next     int32                   // where the search for an unused port goes on
 }
 
@@ -69,13 +75,14 @@ func newLedger(ports PortRange, start int32) *ledger {
 		promised: make(map[scaling.Key]int32),
 		promises: make(map[int32]scaling.Key),
 		freed:    make(map[int32]time.Time),
+		leavers:  make(map[int32]scaling.Key),
 		next:     start,
 	}
 }
 
 // observe notes what a resource's status says, and returns who else should look again at whether it has its port.
 func (l *ledger) observe(now time.Time, key scaling.Key, c claim) (others []scaling.Key) {
-	if !l.ports.contain(c.port) {
+	if !anyPort().contain(c.port) {
 		c.port = 0
 	}
 	before, known := l.claims[key]
@@ -87,8 +94,16 @@ func (l *ledger) observe(now time.Time, key scaling.Key, c claim) (others []scal
 	if c.port == 0 {
 		return others
 	}
-	l.keep(now, key, c.port)
+	if l.ports.contain(c.port) {
+		l.keep(now, key, c.port)
+	}
 	delete(l.freed, c.port)
+	if leaver, ok := l.leavers[c.port]; ok {
+		delete(l.leavers, c.port)
+		if leaver != key {
+			others = append(others, leaver)
+		}
+	}
 	l.holders[c.port] = append(l.holders[c.port], key)
 	slices.SortFunc(l.holders[c.port], l.byAge)
 	for _, holder := range l.holders[c.port] {
@@ -107,10 +122,19 @@ func (l *ledger) forget(now time.Time, key scaling.Key) (others []scaling.Key) {
 	return others
 }
 
-// port returns the port that is a resource's, or 0.
-func (l *ledger) port(key scaling.Key) int32 {
-	if port := l.claims[key].port; port != 0 && l.holders[port][0] == key {
-		return port
+// port returns the port that is a resource's, or 0. One outside of the range is its own until it is given another, which
+// it needs.
+func (l *ledger) port(key scaling.Key) (port int32, needs bool) {
+	if port = l.claims[key].port; port == 0 || l.holders[port][0] != key {
+		return 0, true
+	}
+	return port, !l.ports.contain(port)
+}
+
+// leftFor returns for how long a port that was left is sure to be given to nobody, or 0.
+func (l *ledger) leftFor(now time.Time, port int32) time.Duration {
+	if since, ok := l.freed[port]; ok {
+		return max(0, farewell-now.Sub(since))
 	}
 	return 0
 }
@@ -159,6 +183,9 @@ func (l *ledger) rested(now time.Time) (int32, bool) {
 
 func (l *ledger) oldest() (port int32, since time.Time) {
 	for candidate, at := range l.freed {
+		if !l.ports.contain(candidate) {
+			continue
+		}
 		if port == 0 || at.Before(since) || at.Equal(since) && candidate < port {
 			port, since = candidate, at
 		}
@@ -167,11 +194,21 @@ func (l *ledger) oldest() (port int32, since time.Time) {
 }
 
 func (l *ledger) exhausted(now time.Time) error {
-	taken := len(l.holders) + len(l.promises)
+	taken, resting := len(l.promises), 0
+	for port := range l.holders {
+		if l.ports.contain(port) {
+			taken++
+		}
+	}
+	for port := range l.freed {
+		if l.ports.contain(port) {
+			resting++
+		}
+	}
 	if port, since := l.oldest(); port != 0 {
 		wait := (rest - now.Sub(since)).Round(time.Second)
 		return fmt.Errorf("no port is free among %s: %d are taken and %d rest for 10 minutes after their use; the next one is free in %s",
-			l.ports, taken, len(l.freed), wait)
+			l.ports, taken, resting, wait)
 	}
 	return fmt.Errorf("no port is free among %s: all %d are taken; give the activator more of them", l.ports, taken)
 }
@@ -198,6 +235,7 @@ func (l *ledger) leave(now time.Time, key scaling.Key, port int32) (others []sca
 		delete(l.holders, port)
 		if _, promised := l.promises[port]; !promised {
 			l.freed[port] = now
+			l.leavers[port] = key
 		}
 		return nil
 	}
@@ -221,6 +259,9 @@ func (r PortRange) orDefault() PortRange {
 	}
 	return r
 }
+
+// anyPort is what a process may open without privileges.
+func anyPort() PortRange { return PortRange{1024, 65535} }
 
 func (r PortRange) size() int32 { return r.To - r.From + 1 }
 

@@ -98,11 +98,53 @@ func TestTheYoungerOfTwoIsToldWhenThePortIsItsOwn(t *testing.T) {
 	if others := l.observe(now, key("a"), older); !slices.Equal(others, []scaling.Key{key("b")}) {
 		t.Errorf("the older came: told %v, want the younger", others)
 	}
-	if l.port(key("a")) != 20000 || l.port(key("b")) != 0 {
+	if has(l, key("a")) != 20000 || has(l, key("b")) != 0 {
 		t.Error("the port is not the older one's")
 	}
-	if others := l.forget(now, key("a")); !slices.Equal(others, []scaling.Key{key("b")}) || l.port(key("b")) != 20000 {
+	if others := l.forget(now, key("a")); !slices.Equal(others, []scaling.Key{key("b")}) || has(l, key("b")) != 20000 {
 		t.Errorf("the older went: told %v, want the younger, with the port", others)
+	}
+}
+
+// The range may be changed while services serve.
+func TestAPortOutsideOfTheRangeIsItsOwnersUntilItHasAnother(t *testing.T) {
+	l := newLedger(PortRange{20000, 20001}, 20000)
+	now := time.Unix(0, 0)
+	is := func(k scaling.Key, want int32, needs bool) {
+		t.Helper()
+		if got, n := l.port(k); got != want || n != needs {
+			t.Errorf("%s has %d, needs another: %t; want %d, %t", k, got, n, want, needs)
+		}
+	}
+	l.observe(now, key("a"), claim{31000, time.Unix(1, 0)})
+	l.observe(now, key("b"), claim{31000, time.Unix(2, 0)})
+	l.observe(now, key("c"), claim{80, time.Unix(1, 0)})
+	is(key("a"), 31000, true)
+	is(key("b"), 0, true)
+	is(key("c"), 0, true)
+	port, err := l.allocate(now, key("a"))
+	if err != nil || port != 20000 {
+		t.Fatalf("a gets %d, %v", port, err)
+	}
+	l.observe(now, key("a"), claim{31000, time.Unix(3, 0)}) // the promise stands
+	if again, _ := l.allocate(now, key("a")); again != port {
+		t.Errorf("a gets %d, then %d", port, again)
+	}
+	l.forget(now, key("b"))
+	l.observe(now, key("a"), claim{port, time.Unix(1, 0)})
+	is(key("a"), port, false)
+	if left := l.leftFor(now.Add(time.Second), 31000); left != farewell-time.Second {
+		t.Errorf("the port that a left is nobody's for %s", left)
+	}
+	if left := l.leftFor(now.Add(rest), 31000) + l.leftFor(now, port) + l.leftFor(now, 12345); left != 0 {
+		t.Errorf("ports that may be somebody's are nobody's for %s", left)
+	}
+	if others := l.observe(now, key("e"), claim{31000, time.Unix(9, 0)}); !slices.Equal(others, []scaling.Key{key("a")}) || l.leftFor(now, 31000) != 0 {
+		t.Errorf("somebody has the port that a left: told %v, want a, whose mirror may lead there", others)
+	}
+	l.observe(now, key("d"), claim{20001, time.Unix(1, 0)})
+	if port, err := l.allocate(now.Add(2*rest), key("b")); err == nil || !strings.Contains(err.Error(), "all 2 are taken") {
+		t.Errorf("b gets %d, %v; want that there is none: 31000 is not one of them", port, err)
 	}
 }
 
@@ -145,7 +187,7 @@ func TestTheLedgerAgreesWithItsModel(t *testing.T) {
 				if port := m.claims[k].port; m.owner(port) == k {
 					want = port
 				}
-				if got := l.port(k); got != want {
+				if got := has(l, k); got != want {
 					t.Fatalf("seed %d, step %d: %s has %d, want %d", seed, step, k, got, want)
 				}
 			}
@@ -248,6 +290,14 @@ func (m *model) allocated(now time.Time, k scaling.Key, port int32, err error) s
 	m.promised[k] = port
 	delete(m.lastUse, port)
 	return ""
+}
+
+// has is the port that a resource needs not give back.
+func has(l *ledger, k scaling.Key) int32 {
+	if port, needs := l.port(k); !needs {
+		return port
+	}
+	return 0
 }
 
 func key(name string) scaling.Key { return scaling.Key{Namespace: "web", Name: name} }
