@@ -22,6 +22,10 @@ import (
 	"github.com/dormouse-dev/dormouse/scaling/kube/cluster"
 )
 
+// patience is for how long our own pod may be missing before that is worth a word: the API server may answer from a moment
+// ago.
+const patience = 2 * time.Second
+
 // Member is one pod of the activator that has not ended. Pods that have failed or succeeded run nothing any more, and
 // are no members, whether their objects are still there or not.
 type Member struct {
@@ -84,12 +88,21 @@ func (m *Members) Run(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
 		return ctx.Err()
 	}
-	for {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for said := false; ; {
 		if err := m.read(ctx); err != nil {
 			return err
 		}
 		select {
 		case <-changed:
+			late.Reset(patience)
+		case <-late.C:
+			err := m.Problem()
+			if err != nil && !said {
+				m.logger.Error("not known as an activator: no status is written, no port given out, nothing put to sleep", zap.Error(err))
+			}
+			said = err != nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -131,6 +144,15 @@ func (m *Members) First() bool {
 	}
 	all := m.All()
 	return len(all) > 0 && all[0].Name == m.own
+}
+
+// Problem tells why this process can be neither Alone nor First, for people: its own pod is not among the members. It is nil
+// where there is none, or where it is not known yet.
+func (m *Members) Problem() error {
+	if all := m.all.Load(); all != nil && m.lost(*all) {
+		return m.unselected()
+	}
+	return nil
 }
 
 // Own tells whether an address is an activator's, this one's or another's: what is sent there comes back.
@@ -199,15 +221,24 @@ func (m *Members) others(all []Member) error {
 		}
 	}
 	switch {
-	case m.own != "" && len(names) == len(all):
-		return errors.New("the activator's own pod " + m.namespace + "/" + m.own + " is not among the pods that are looked at as activators: " +
-			"their selector has to fit its labels")
+	case m.lost(all):
+		return m.unselected()
 	case len(names) == 0:
 		return nil
 	case len(names) == 1:
 		return fmt.Errorf("another activator pod exists: %s", names[0])
 	}
 	return fmt.Errorf("%d other activator pods exist: %s", len(names), strings.Join(names, ", "))
+}
+
+// lost tells whether our own pod is none of them.
+func (m *Members) lost(all []Member) bool {
+	return m.own != "" && !slices.ContainsFunc(all, func(member Member) bool { return member.Name == m.own })
+}
+
+func (m *Members) unselected() error {
+	return errors.New("the activator's own pod " + m.namespace + "/" + m.own + " is not among the pods that are looked at as activators: " +
+		"their selector has to fit its labels")
 }
 
 // read returns who is alive of the pods, the first one first.

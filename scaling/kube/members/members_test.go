@@ -2,13 +2,17 @@ package members_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -37,14 +41,14 @@ func TestMembers(t *testing.T) {
 
 func areThoseThatHaveNotEnded(t *testing.T, w *world) {
 	one := w.run(t, w.namespace, "one")
-	if one.Alone() || one.First() {
-		t.Error("nothing is there yet, and we are alone or first")
+	if one.Alone() || one.First() || !one.Synced() && one.Problem() != nil {
+		t.Error("nothing is there yet, and we are alone or first, or have a problem")
 	}
 
 	w.pod(t, "one", map[string]string{"app": "dormouse"}, "10.77.0.1", "fd77::1")
 	w.pod(t, "stranger", map[string]string{"app": "shop"}, "10.77.0.9")
 	eventually(t, "one is alone and first", func() bool { return one.Alone() && one.First() })
-	if err := one.Check(t.Context()); err != nil {
+	if err := errors.Join(one.Check(t.Context()), one.Problem()); err != nil {
 		t.Errorf("check: %v, want that we are alone", err)
 	}
 	want := []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::1")}
@@ -126,13 +130,29 @@ func tellOfChanges(t *testing.T, w *world) {
 // Others that the selector misses would be put to sleep under.
 func areNotKnownByASelectorThatMissesUs(t *testing.T, w *world) {
 	w.pod(t, "one", map[string]string{"app": "renamed"}, "10.77.3.1")
-	m := w.run(t, w.namespace, "one")
+	c := w.connect(t)
+	core, logs := observer.New(zap.ErrorLevel)
+	m := members.New(c, w.namespace, "one", zap.New(core))
+	w.start(t, c, m)
 	eventually(t, "the pods were read", m.Synced)
 	if m.Alone() {
 		t.Error("our own pod is not among the members, and we are alone")
 	}
-	if err := m.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "selector") {
-		t.Errorf("check: %v, want that the selector is at fault", err)
+	says := func(errs map[string]error) {
+		t.Helper()
+		for what, err := range errs {
+			if err == nil || !strings.Contains(err.Error(), "selector") {
+				t.Errorf("%s: %v, want that the selector is at fault", what, err)
+			}
+		}
+	}
+	says(map[string]error{"check": m.Check(t.Context()), "problem": m.Problem()})
+	eventually(t, "it is logged", func() bool { return logs.Len() > 0 })
+	w.pod(t, "two", map[string]string{"app": "dormouse"}, "10.77.3.2") // and looked at again
+	eventually(t, "two is there", func() bool { return len(m.All()) == 1 })
+	says(map[string]error{"check": m.Check(t.Context()), "problem": m.Problem(), "log": errors.New(fmt.Sprint(logs.All()[0].ContextMap()["error"]))})
+	if m.First() {
+		t.Error("we are first of those to whom we do not belong")
 	}
 }
 
