@@ -55,11 +55,12 @@ type member struct {
 	prover *prover // asks it, or nil
 }
 
-// prover is a goroutine that asks a pod until it answers.
+// prover is a goroutine that asks a pod until it answers; or, of one that has answered, until it does not any more.
 type prover struct {
 	address netip.AddrPort
 	checks  int
 	hasty   bool
+	holds   bool // it has answered
 	cancel  context.CancelFunc
 }
 
@@ -95,20 +96,30 @@ func (m *member) stop() {
 	}
 }
 
-// proveLocked has a pod asked until it answers.
+// proveLocked has a pod asked until what is known of it changes: that it answers, or, where that is so, that it does not.
 func (s *service) proveLocked(uid types.UID, m *member, address netip.AddrPort, proof proof) {
-	if p := m.prover; p != nil && p.address == address && p.checks == len(proof.checks) && p.hasty == proof.hasty {
+	if len(proof.checks) == 0 {
+		m.stop()
+		return
+	}
+	p := &prover{address: address, checks: len(proof.checks), hasty: proof.hasty, holds: proof.enough}
+	if now := m.prover; now != nil && now.address == p.address && now.checks == p.checks && now.hasty == p.hasty && now.holds == p.holds {
 		return
 	}
 	m.stop()
-	p := &prover{address: address, checks: len(proof.checks), hasty: proof.hasty}
+	turns := s.backend.turns
 	var ok bool
 	p.cancel, ok = s.backend.spawn(func(ctx context.Context) {
-		backoff := probe.Backoff{First: hastyFirst, Max: leisurely}
-		if proof.hasty {
-			backoff = probe.Backoff{First: hastyFirst, Max: hastyMost, Patience: patience, Slow: slow}
+		var err error
+		switch {
+		case p.holds:
+			err = turns.while(ctx, address, proof.checks)
+		case p.hasty:
+			err = turns.until(ctx, address, proof.checks, probe.Backoff{First: hastyFirst, Max: hastyMost, Patience: patience, Slow: slow})
+		default:
+			err = turns.until(ctx, address, proof.checks, probe.Backoff{First: hastyFirst, Max: leisurely})
 		}
-		if s.backend.turns.until(ctx, address, proof.checks, backoff) == nil {
+		if err == nil {
 			s.proved(uid, p)
 		}
 	})
@@ -117,7 +128,7 @@ func (s *service) proveLocked(uid types.UID, m *member, address netip.AddrPort, 
 	}
 }
 
-// proved notes that a pod has answered.
+// proved notes that a pod has answered, or does not any more.
 func (s *service) proved(uid types.UID, p *prover) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +137,12 @@ func (s *service) proved(uid types.UID, p *prover) {
 		return // it came too late
 	}
 	p.cancel()
-	m.prover, m.proven, m.suspect = nil, p.address, false
+	m.prover = nil
+	if p.holds {
+		m.proven = netip.AddrPort{}
+	} else {
+		m.proven, m.suspect = p.address, false
+	}
 	s.mark()
 }
 

@@ -45,8 +45,9 @@ type node struct {
 	t    testing.TB
 	kube kubernetes.Interface
 
-	mu      sync.Mutex                   // guards the following
-	asked   map[types.NamespacedName]int // requests for /probe
+	mu      sync.Mutex                    // guards the following
+	asked   map[types.NamespacedName]int  // requests for /probe
+	failing map[types.NamespacedName]bool // they are answered with an error
 	manners map[types.NamespacedName]manner
 	firsts  map[types.NamespacedName]manner // of the first pod of an app that is seen from now on
 	pods    map[types.UID]*runningPod
@@ -70,7 +71,7 @@ type runningPod struct {
 
 // startNode brings a node into a cluster.
 func startNode(t testing.TB, kube kubernetes.Interface) *node {
-	n := &node{t: t, kube: kube, asked: make(map[types.NamespacedName]int), firsts: make(map[types.NamespacedName]manner), manners: make(map[types.NamespacedName]manner), pods: make(map[types.UID]*runningPod), next: 256}
+	n := &node{t: t, kube: kube, asked: make(map[types.NamespacedName]int), failing: make(map[types.NamespacedName]bool), firsts: make(map[types.NamespacedName]manner), manners: make(map[types.NamespacedName]manner), pods: make(map[types.UID]*runningPod), next: 256}
 	ctx, cancel := context.WithCancel(t.Context())
 	var crew sync.WaitGroup
 	t.Cleanup(func() { cancel(); crew.Wait() })
@@ -141,11 +142,23 @@ func (n *node) probes(app types.NamespacedName) int {
 	return n.asked[app]
 }
 
+// fail has the pods of an app say at /probe that they cannot answer.
+func (n *node) fail(app types.NamespacedName, on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.failing[app] = on
+}
+
 func (n *node) serve(app types.NamespacedName, w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/probe" {
 		n.mu.Lock()
 		n.asked[app]++
+		failing := n.failing[app]
 		n.mu.Unlock()
+		if failing {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

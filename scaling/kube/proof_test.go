@@ -25,7 +25,7 @@ func TestWhatProvesAnEndpoint(t *testing.T) {
 	ready := func(p *corev1.Pod) {
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	}
-	const enough, slices, connect, health, both = "enough", "the slice's word", "a connection", "the probe", "the probe and a connection"
+	const enough, goesOn, slices, connect, health, both = "enough", "enough while its probe goes on to succeed", "the slice's word", "a connection", "the probe", "the probe and a connection"
 
 	for _, c := range []struct {
 		what      string
@@ -46,7 +46,9 @@ func TestWhatProvesAnEndpoint(t *testing.T) {
 		{what: "not ready", c: candidate{pod: running(nil)}, waiting: true, want: health},
 		{what: "not ready, and nobody waits", c: candidate{pod: running(nil)}, want: slices},
 		{what: "not ready, where slices are awaited", c: candidate{pod: running(nil)}, waiting: true, await: true, want: slices},
-		{what: "not ready, and proven", c: candidate{pod: running(nil)}, m: member{proven: address}, waiting: true, want: enough},
+		{what: "not ready, and proven", c: candidate{pod: running(nil)}, m: member{proven: address}, waiting: true, want: goesOn},
+		{what: "not ready, proven, and nobody waits any more", c: candidate{pod: running(nil)}, m: member{proven: address}, want: goesOn},
+		{what: "not ready, and proven before slices were awaited", c: candidate{pod: running(nil)}, m: member{proven: address}, await: true, want: slices},
 		{what: "not ready, proven, and refused a connection", c: candidate{pod: running(nil)}, m: member{suspect: true}, waiting: true, want: both},
 		{what: "ready before, and not any more", c: candidate{pod: running(nil), listed: true}, m: member{wasReady: true, proven: address}, waiting: true, want: slices},
 		{what: "lost, and kubelet says ready before the slice does", c: candidate{pod: running(ready)}, m: member{lost: true}, waiting: true, want: slices},
@@ -78,6 +80,9 @@ func TestWhatProvesAnEndpoint(t *testing.T) {
 		got := slices
 		if proof.enough {
 			got = enough
+		}
+		if proof.enough && len(proof.checks) == 1 && proof.checks[0].Kind == probe.HTTP {
+			got, proof.checks = goesOn, nil
 		}
 		for i, check := range proof.checks {
 			switch {

@@ -17,21 +17,22 @@ import (
 func TestReadiness(t *testing.T) {
 	p := startPlane(t)
 	for name, test := range map[string]func(*testing.T, *plane){
-		"a pod that answers its probe is used before kubelet says so":         testOwnProbe,
-		"nobody asks a pod that nobody waits for":                             testNobodyWaits,
-		"requests that begin to wait have pods asked":                         testAwaited,
-		"a probe that runs a command is kubelet's":                            testExec,
-		"readiness.mode Endpoints awaits the slice":                           testModeEndpoints,
-		"a pod that lost its readiness has to get it from the slice":          testLost,
-		"a pod without a probe is used when it listens":                       testNoProbe,
-		"published addresses are used when they listen":                       testPublishNotReady,
-		"an endpoint that refuses comes back when it listens":                 testSuspect,
-		"a pod of two addresses is asked at the one that the Service prefers": testDualStack,
-		"a pod that has proven itself and then crashes is not used":           testCrashAfterProof,
-		"published addresses of pods that crash do not hide the crash":        testPublishedCrash,
-		"a pod of another port is asked at the port":                          testOtherPort,
-		"unreachable pods of others delay nobody":                             testUnreachable,
-		"a pod is asked as often as its success threshold says":               testThreshold,
+		"a pod that answers its probe is used before kubelet says so":              testOwnProbe,
+		"nobody asks a pod that nobody waits for":                                  testNobodyWaits,
+		"a pod that stops to answer its probe before kubelet says so is taken out": testOwnProbeFails,
+		"requests that begin to wait have pods asked":                              testAwaited,
+		"a probe that runs a command is kubelet's":                                 testExec,
+		"readiness.mode Endpoints awaits the slice":                                testModeEndpoints,
+		"a pod that lost its readiness has to get it from the slice":               testLost,
+		"a pod without a probe is used when it listens":                            testNoProbe,
+		"published addresses are used when they listen":                            testPublishNotReady,
+		"an endpoint that refuses comes back when it listens":                      testSuspect,
+		"a pod of two addresses is asked at the one that the Service prefers":      testDualStack,
+		"a pod that has proven itself and then crashes is not used":                testCrashAfterProof,
+		"published addresses of pods that crash do not hide the crash":             testPublishedCrash,
+		"a pod of another port is asked at the port":                               testOtherPort,
+		"unreachable pods of others delay nobody":                                  testUnreachable,
+		"a pod is asked as often as its success threshold says":                    testThreshold,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -85,6 +86,26 @@ func testOwnProbe(t *testing.T, p *plane) {
 	elapse(interest + 2*lookAgain)
 	if last := seen.history(service.Key); !isReady(last[len(last)-1].Endpoints) {
 		t.Errorf("later: got %+v, want it ready", last[len(last)-1].Endpoints)
+	}
+}
+
+func testOwnProbeFails(t *testing.T, p *plane) {
+	w := p.world(t, 1)
+	service := w.deploy("shop", scaling.Replicas{}, manner{slow: never}, probeOf(func(p *corev1.Probe) {
+		p.HTTPGet.Path, p.PeriodSeconds, p.FailureThreshold = "/probe", 1, 2
+	}))
+	seen := w.watch()
+	w.scale(service, 1)
+	ready := seen.awaitReady(service.Key, 1)
+	w.node.fail(w.app("shop"), true) // it listens, and says that it loads
+	failing := time.Now()
+	gone := seen.await(service.Key, "it to be taken out", isListed)
+	if took := gone.at.Sub(failing); took < time.Second {
+		t.Errorf("taken out %v after its probe began to fail, want 2 failures, 1 s apart", took)
+	}
+	w.node.fail(w.app("shop"), false)
+	if again := seen.awaitReady(service.Key, 1); again.Ready[0] != ready.Ready[0] {
+		t.Errorf("got %+v, want %+v", again.Ready, ready.Ready)
 	}
 }
 

@@ -68,21 +68,18 @@ func (r *round) judge(c *candidate) {
 		r.read(c, m)
 		r.wait(c, m)
 	case proof.enough:
-		m.stop()
+		r.service.proveLocked(c.uid, m, c.address, proof)
 		m.runs = time.Time{}
 		r.take(c)
-	case len(proof.checks) > 0:
-		r.service.proveLocked(c.uid, m, c.address, proof)
-		r.wait(c, m)
 	default:
-		m.stop()
+		r.service.proveLocked(c.uid, m, c.address, proof)
 		r.wait(c, m)
 	}
 }
 
 // proof is what it takes for an endpoint to be ready.
 type proof struct {
-	enough bool        // nothing more
+	enough bool        // nothing more, for as long as the checks, if any, go on to succeed
 	checks []pod.Check // these; none: the slice's word
 	hasty  bool        // ask often
 }
@@ -95,6 +92,8 @@ type proof struct {
 //	             | are published, too    |
 //	not ready    | can be asked by us    | the pod's probes, while requests wait and it was not ready before
 //	not ready    | cannot                | the slice's word
+//
+// A proof of ours is no better than kubelet's, so, until kubelet says ready as well, we go on asking as kubelet does.
 func (r *round) proofOf(c *candidate, m *member) proof {
 	if !c.address.IsValid() || !c.verified {
 		return proof{}
@@ -103,8 +102,10 @@ func (r *round) proofOf(c *candidate, m *member) proof {
 	byKubelet := c.ready || m.early(c, r.definition.AwaitEndpoints)
 	m.follow(c, byKubelet)
 	switch {
-	case m.proven == c.address:
+	case m.proven == c.address && byKubelet:
 		return proof{enough: true}
+	case m.proven == c.address && !r.definition.AwaitEndpoints && len(plan.Checks) > 0:
+		return proof{enough: true, checks: plan.Checks}
 	case byKubelet && m.declared && !r.publishNotReady && !m.suspect:
 		return proof{enough: true}
 	case byKubelet:

@@ -34,11 +34,14 @@ type Plan struct {
 	Connect  Check // a connection to the port
 }
 
-// Check must succeed SuccessThreshold times (at least once) in a row.
+// Check must succeed SuccessThreshold times (at least once) in a row. What it has shown holds until it fails
+// FailureThreshold times in a row, asked once in each Period; where these are zero, they are kubelet's 3 times and 10 s.
 type Check struct {
 	probe.Check
 
 	SuccessThreshold int
+	FailureThreshold int
+	Period           time.Duration
 }
 
 // PlanOf returns what proves that a pod can answer at an address, one of its IPs, and a port of it: the readiness probes
@@ -162,6 +165,8 @@ func meshAnnotations() map[string]struct{} {
 func checkOf(c *corev1.Container, address string) (check Check, why string) {
 	declared := c.ReadinessProbe
 	check.SuccessThreshold = int(max(declared.SuccessThreshold, 1))
+	check.FailureThreshold = int(max(declared.FailureThreshold, 0))
+	check.Period = time.Duration(max(declared.PeriodSeconds, 0)) * time.Second
 	check.Timeout = time.Duration(max(declared.TimeoutSeconds, 0)) * time.Second // zero: kubelet's default, and the Check's
 	switch {
 	case declared.Exec != nil:

@@ -39,7 +39,10 @@ func TestAReadinessProbeIsReadAsKubeletDoes(t *testing.T) {
 				ProbeHandler:   corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(8080), Scheme: corev1.URISchemeHTTP}},
 				TimeoutSeconds: 1, PeriodSeconds: 10, SuccessThreshold: 1, FailureThreshold: 3,
 			},
-			check(probe.Check{Kind: probe.HTTP, Address: "10.1.2.3:8080", Scheme: "http", Path: "/healthz", Timeout: time.Second}, 1),
+			Check{
+				Check:            probe.Check{Kind: probe.HTTP, Address: "10.1.2.3:8080", Scheme: "http", Path: "/healthz", Timeout: time.Second},
+				SuccessThreshold: 1, FailureThreshold: 3, Period: 10 * time.Second,
+			},
 		},
 		"over TLS, patiently, three times": {
 			&corev1.Probe{
