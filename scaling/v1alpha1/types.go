@@ -78,7 +78,8 @@ type ElasticServiceSpec struct {
 	// +optional
 	// +kubebuilder:default={}
 	Readiness Readiness `json:"readiness,omitempty"`
-	// OnDelete says what becomes of a sleeping target when this resource is deleted: Wake wakes it, Leave leaves it as it is.
+	// OnDelete says what becomes of a sleeping target when this resource is deleted, or names another one: Wake wakes it,
+	// Leave leaves it as it is.
 	// +optional
 	// +kubebuilder:default=Wake
 	OnDelete DeletePolicy `json:"onDelete,omitempty"`

@@ -102,6 +102,7 @@ func (c *Controller) handOn(records []*record) {
 	objects := make([]*v1alpha1.ElasticService, 0, len(records))
 	sharing := make(map[scaling.Target][]*record)
 	staying := make(map[scaling.Target]bool)
+	lefts := make(map[*record]left)
 	for _, r := range records {
 		if r.adopted == nil {
 			continue
@@ -109,6 +110,9 @@ func (c *Controller) handOn(records []*record) {
 		target := r.adopted.Service.Target
 		if _, known := versions[target]; !known {
 			versions[target] = r.adopted.TargetRef.APIVersion // the oldest's
+		}
+		if l, ok := r.leaves(); ok {
+			lefts[r] = l
 		}
 		definitions = append(definitions, r.handable(versions[target]))
 		if !r.gone {
@@ -143,6 +147,9 @@ func (c *Controller) handOn(records []*record) {
 		if !slices.Equal(r.conflicts, conflicts[r.key]) {
 			r.conflicts, news[r.key] = conflicts[r.key], true
 		}
+	}
+	for r, l := range lefts {
+		r.left, news[r.key] = append(slices.Clip(r.left), l), true
 	}
 	c.mu.Unlock()
 	for target, sharing := range sharing {
@@ -181,7 +188,7 @@ func (c *Controller) compileLocked(r *record, source source) {
 	if r.compiled && r.source.uid != source.uid { // another one of the same name
 		*r = record{key: r.key, object: r.object, seen: time.Now(), pin: r.pin}
 	}
-	if !r.compiled || r.source.generation != source.generation || r.source.authority != source.authority {
+	if !r.compiled || r.source.generation != source.generation || r.source.carried != source.carried || r.source.authority != source.authority {
 		var definition *kube.Definition
 		if definition, r.mistakes = compile(r.object, source.authority); len(r.mistakes) == 0 {
 			r.definition = definition

@@ -58,6 +58,11 @@ func (c *Controller) leave(ctx context.Context, r record) (left bool, again time
 	if !r.doomed && c.awaited(r, now) {
 		return false, leavingEvery, nil
 	}
+	if !r.doomed {
+		if again := c.wakeLeft(ctx, r); again > 0 {
+			return false, again, nil
+		}
+	}
 	_, err = c.patch(ctx, r.object, func(es *v1alpha1.ElasticService) {
 		es.Finalizers = slices.DeleteFunc(es.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })
 	})

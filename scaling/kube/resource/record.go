@@ -36,6 +36,7 @@ type record struct {
 	handed     *kube.Definition // adopted as it was handed on, see handable; immutable
 	mistakes   field.ErrorList  // of source's spec; immutable
 	conflicts  []Conflict       // immutable
+	left       []left           // targets that it had before; immutable
 	targetLeft bool             // a resource that is not being deleted has the same target
 
 	// What the worker has done; one works at a time.

@@ -88,7 +88,8 @@ func (c *Controller) attend(ctx context.Context, key scaling.Key) (again time.Du
 			return 0, fmt.Errorf("add the finalizer: %w", err)
 		}
 	}
-	return c.writeStatus(ctx, r)
+	again, err = c.writeStatus(ctx, r)
+	return sooner(again, c.wakeLeft(ctx, r)), err
 }
 
 // look returns a copy of a record, which the worker may read without a lock.
