@@ -204,7 +204,8 @@ func (b *Backend) Awaited(key scaling.Key) {
 	}
 }
 
-// Synced reports that the cluster's objects were read, and of every adopted service a snapshot was made from them.
+// Synced reports that the cluster's objects were read, and of every adopted service a snapshot was made from them. A target
+// of which nothing can be learned puts that off for some seconds only.
 func (b *Backend) Synced() bool {
 	if !b.synced.Load() {
 		return false

@@ -15,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
 	"github.com/dormouse-dev/dormouse/scaling"
@@ -27,6 +29,7 @@ func TestFailures(t *testing.T) {
 	p := startPlane(t)
 	for name, test := range map[string]func(*testing.T, *plane){
 		"a missing target, until it is made":                                  testMissingTarget,
+		"a target whose API is away keeps nobody from being synced":           testUnreachableTarget,
 		"a missing Service, until it is made":                                 testMissingService,
 		"a configuration at fault is final at once":                           testConfig,
 		"a pull that failed once is a reason, one that fails again a failure": testPull,
@@ -72,6 +75,46 @@ func testMissingTarget(t *testing.T, p *plane) {
 	service = w.define("shop", scaling.Replicas{}, func(d *Definition) { d.ServiceName, d.TargetRef.Name = "other", "other" })
 	w.scale(service, 1)
 	seen.awaitReady(service.Key, 1)
+}
+
+func testUnreachableTarget(t *testing.T, p *plane) {
+	w := p.world(t, 0)
+	_, _, own := w.awake("shop")
+	service := w.define("shop", scaling.Replicas{}, func(d *Definition) {
+		d.Service.Target.Kind, d.TargetRef = "Rollout.away.example.com", TargetRef{APIVersion: "away.example.com/v1", Kind: "Rollout", Name: "shop"}
+	})
+	apis := w.kube.Dynamic.Resource(schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"})
+	away := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": map[string]any{"name": "v1.away.example.com"},
+		"spec": map[string]any{
+			"group": "away.example.com", "version": "v1", "groupPriorityMinimum": int64(100), "versionPriority": int64(100),
+			"insecureSkipTLSVerify": true, "service": map[string]any{"name": "nobody", "namespace": "default"},
+		},
+	}}
+	if _, err := apis.Create(t.Context(), away, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // or no namespace could be deleted
+		if err := apis.Delete(context.WithoutCancel(t.Context()), away.GetName(), metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	later := New(w.backend.options)
+	ctx, cancel := context.WithCancel(t.Context())
+	var crew sync.WaitGroup
+	defer crew.Wait()
+	defer cancel()
+	crew.Go(func() { _ = later.Run(ctx) })
+	later.Adopt(w.definitions)
+	w.await("it to be synced", func(context.Context) bool { return later.Synced() })
+	// Its endpoints are used as ever, and who looks is told.
+	w.await("the endpoint", func(context.Context) bool {
+		last := later.adopted.Load().byKey[service.Key].snapshot.Load()
+		return len(last.Ready) == 1 && last.Ready[0].ID == string(own.UID) && last.Spec == -1 && last.Failure == nil
+	})
+	if _, problem := later.Problem(service.Key); problem == nil || !strings.Contains(problem.Message, "Rollout "+w.namespace+"/shop") {
+		t.Errorf("got %v, want the target's problem", problem)
+	}
 }
 
 func testMissingService(t *testing.T, p *plane) {

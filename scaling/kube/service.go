@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/kube/target"
 )
 
 const (
@@ -57,12 +59,18 @@ type problem struct {
 	service, target *scaling.Failure
 }
 
-// ofTarget is a failure to scale, if it is one of the target itself. What its pods were refused for is another matter.
-func ofTarget(f *scaling.Failure) *scaling.Failure {
-	if f != nil && f.Reason == scaling.ReasonQuota {
+// ofTarget is what is wrong with a target itself. What its pods were refused for is another matter.
+func ofTarget(ref target.Ref, state target.State) *scaling.Failure {
+	switch {
+	case state.Unreachable != "":
+		// A failure for those who look, and for nobody who waits: it may pass.
+		return &scaling.Failure{
+			Reason: scaling.ReasonScaleFailed, Message: fmt.Sprintf("nothing can be learned of %s: %s", ref, state.Unreachable),
+		}
+	case state.Failure != nil && state.Failure.Reason == scaling.ReasonQuota:
 		return nil
 	}
-	return f
+	return state.Failure
 }
 
 // newService returns a service at which nobody looks before adopt is called with the same definition.
@@ -160,12 +168,12 @@ func (s *service) reconcile(now time.Time) {
 	defer s.mu.Unlock()
 	d := s.definition.Load()
 	state := s.backend.targets.State(d.ref())
-	if s.removed || !s.backend.synced.Load() || !state.Known && state.Failure == nil {
+	if s.removed || !s.backend.synced.Load() || !state.Known && state.Failure == nil && state.Unreachable == "" {
 		return
 	}
 	object, listed := s.backend.objects.of(d.object())
 	port, noService := d.port(object)
-	s.problem.Store(&problem{service: noService, target: ofTarget(state.Failure)})
+	s.problem.Store(&problem{service: noService, target: ofTarget(d.ref(), state)})
 
 	r := newRound(s, now, state, noService)
 	if port != nil {
