@@ -316,6 +316,9 @@ func (r *replica) sleepSuspended() string {
 	if r.members.Alone() {
 		return ""
 	}
+	if err := r.members.Problem(); err != nil {
+		return err.Error()
+	}
 	return fmt.Sprintf("%d activators run; nothing is put to sleep before there is one only", len(r.members.All()))
 }
 
