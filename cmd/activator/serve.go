@@ -235,6 +235,7 @@ func (r *replica) assemble(config *rest.Config) (err error) {
 	r.resources = resource.New(resource.Options{
 		Cluster: r.cluster, Logger: r.logger.Named("resources"), Scaler: r.scaler, Backend: r.backend,
 		Adopt: r.adopt, Writes: r.members.First, SleepSuspended: r.sleepSuspended,
+		Finalize: len(r.options.namespaces) == 0, // with a Role in each, the right to remove it would go with a namespace
 	})
 	r.elasti.KeepPins(r.resources)
 	ports, err := r.options.portRange()

@@ -47,6 +47,7 @@ func (c *Controller) adopt(ctx context.Context, synced <-chan struct{}) {
 
 // adoptOnce compiles what has changed, and hands on all if anything has.
 func (c *Controller) adoptOnce(now time.Time) {
+	writes := c.options.Writes()
 	c.mu.Lock()
 	records := make([]*record, 0, len(c.records))
 	changed := !c.adopted.Load()
@@ -56,9 +57,10 @@ func (c *Controller) adoptOnce(now time.Time) {
 		switch {
 		case !r.gone:
 			r.goneAt = time.Time{}
-		case c.heldLocked(r, now):
-			changed = changed || r.goneAt.IsZero()
-			r.goneAt = cmp.Or(r.goneAt, now)
+		case c.heldLocked(r, now), c.owesLocked(r, now, writes):
+			if r.goneAt.IsZero() {
+				r.goneAt, r.fresh, changed = now, true, true
+			}
 		default:
 			delete(c.records, key)
 			c.forgetReportsLocked(key)
@@ -163,15 +165,15 @@ func (c *Controller) handOn(records []*record) {
 }
 
 // handable returns what is handed on of a record, which stays the same pointer where nothing has changed: with the version
-// in which the oldest resource names the target, since one object of two versions would have two lifecycles; and without
-// routes where the resource is gone, since it serves but those who wait already.
+// in which the oldest resource names the target, since one object of two versions would have two lifecycles; and, where the
+// resource is gone, without routes, since it serves but those who wait already, and without sleep.
 func (r *record) handable(apiVersion string) *kube.Definition {
 	d := r.adopted
-	if d.TargetRef.APIVersion != apiVersion || r.gone && len(d.Service.Routes) > 0 {
+	if d.TargetRef.APIVersion != apiVersion || r.gone {
 		other := *d
 		other.TargetRef.APIVersion = apiVersion
 		if r.gone {
-			other.Service.Routes = nil
+			other.Service.Routes, other.Service.Idle.After = nil, 0
 		}
 		d = &other
 		if r.handed != nil && reflect.DeepEqual(r.handed, d) {

@@ -54,6 +54,9 @@ type Options struct {
 	// those before; a definition that did not change is the same pointer. It returns which routes are not accepted. It is
 	// not called by two at once.
 	Adopt func(definitions []*kube.Definition, ports map[int32]scaling.Key) []Conflict
+	// Finalize has resources that are accepted keep a finalizer until their targets are awake. Without, a target is woken when
+	// the end of its resource is heard of: where the right to remove a finalizer may be gone before the resource.
+	Finalize bool
 	// Writes reports whether this replica writes to the resources; nil: it does.
 	Writes func() bool
 	// SleepSuspended tells why nothing is put to sleep at present, or ""; nil: it is put to sleep.

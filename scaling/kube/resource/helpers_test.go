@@ -55,6 +55,8 @@ type world struct {
 
 	through atomic.Pointer[func(*http.Request) *http.Response] // answers in place of the API server where it likes; or nil
 
+	light bool // without finalizers; for the next start
+
 	mu        sync.Mutex // guards the following
 	adoptions int
 	adopted   []*kube.Definition
@@ -115,7 +117,7 @@ func (w *world) start() {
 	w.scaler = scaling.NewScaleHandler(logger.Named("scaling"), w.fake, w.gates, m)
 	w.controller = New(Options{
 		Cluster: w.cluster, Logger: logger.Named("resource"), Scaler: w.scaler, Backend: w,
-		Adopt:          w.adopt,
+		Adopt: w.adopt, Finalize: !w.light,
 		Writes:         func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.writes },
 		SleepSuspended: func() string { w.mu.Lock(); defer w.mu.Unlock(); return w.suspended },
 	})

@@ -63,10 +63,7 @@ func (c *Controller) leave(ctx context.Context, r record) (left bool, again time
 			return false, again, nil
 		}
 	}
-	_, err = c.patch(ctx, r.object, func(es *v1alpha1.ElasticService) {
-		es.Finalizers = slices.DeleteFunc(es.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })
-	})
-	if err != nil {
+	if _, err = c.patch(ctx, r.object, unfinalize); err != nil {
 		return false, 0, fmt.Errorf("remove the finalizer: %w", err)
 	}
 	if r.doomed {
@@ -75,6 +72,10 @@ func (c *Controller) leave(ctx context.Context, r record) (left bool, again time
 		c.logger.Info("a deleted resource is let go", zap.Stringer("service", r.key))
 	}
 	return true, 0, nil
+}
+
+func unfinalize(es *v1alpha1.ElasticService) {
+	es.Finalizers = slices.DeleteFunc(es.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })
 }
 
 // namespaceEnds reports whether a resource's namespace is being deleted: nothing can be created in it. It needs no right

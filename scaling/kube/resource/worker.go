@@ -62,11 +62,14 @@ func (c *Controller) work(ctx context.Context, q queue) {
 // attend brings one resource into line, and returns when to look at it again; zero: when something changes.
 func (c *Controller) attend(ctx context.Context, key scaling.Key) (again time.Duration, err error) {
 	r, known := c.look(key)
-	if !known || !r.compiled || r.gone {
+	if !known || !r.compiled {
 		return 0, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
+	if r.gone {
+		return 0, c.part(ctx, r)
+	}
 	if err := c.applyPin(ctx, key); err != nil {
 		return 0, err
 	}
@@ -81,15 +84,28 @@ func (c *Controller) attend(ctx context.Context, key scaling.Key) (again time.Du
 		later, err := c.writeStatus(ctx, r)
 		return sooner(again, later), err
 	}
-	if r.definition != nil && !slices.Contains(r.object.Finalizers, v1alpha1.Finalizer) {
-		if r.object, err = c.patch(ctx, r.object, func(es *v1alpha1.ElasticService) {
-			es.Finalizers = append(es.Finalizers, v1alpha1.Finalizer)
-		}); err != nil {
-			return 0, fmt.Errorf("add the finalizer: %w", err)
-		}
+	if r.object, err = c.finalize(ctx, r); err != nil {
+		return 0, err
 	}
 	again, err = c.writeStatus(ctx, r)
 	return sooner(again, c.wakeLeft(ctx, r)), err
+}
+
+// finalize adds the finalizer, or takes away one from when there was to be one, and returns what has become of the resource.
+func (c *Controller) finalize(ctx context.Context, r record) (*v1alpha1.ElasticService, error) {
+	has := slices.Contains(r.object.Finalizers, v1alpha1.Finalizer)
+	var err error
+	es := r.object
+	switch {
+	case c.options.Finalize && !has && r.definition != nil:
+		es, err = c.patch(ctx, es, func(es *v1alpha1.ElasticService) { es.Finalizers = append(es.Finalizers, v1alpha1.Finalizer) })
+	case !c.options.Finalize && has:
+		es, err = c.patch(ctx, es, unfinalize)
+	}
+	if err != nil {
+		return es, fmt.Errorf("change the finalizer: %w", err)
+	}
+	return es, nil
 }
 
 // look returns a copy of a record, which the worker may read without a lock.
