@@ -2,13 +2,13 @@ package kube
 
 import (
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/kube/pod"
 	"github.com/dormouse-dev/dormouse/scaling/kube/target"
 )
 
@@ -19,7 +19,7 @@ type Definition struct {
 	// an object is asked for in, it is one object. Definitions with one Target have one TargetRef.
 	Service scaling.Service
 
-	// ServiceName and Port are the Service whose endpoints answer. A nil Port is the only one that the Service has.
+	// ServiceName and Port are the Service whose endpoints answer, see [pod.ServicePort].
 	ServiceName string
 	Port        *intstr.IntOrString
 
@@ -50,37 +50,12 @@ func (d *Definition) object() types.NamespacedName {
 
 // port returns the port of a Service that is meant, or why there is none.
 func (d *Definition) port(s *corev1.Service) (*corev1.ServicePort, *scaling.Failure) {
-	missing := func(format string, arguments ...any) (*corev1.ServicePort, *scaling.Failure) {
-		return nil, &scaling.Failure{Reason: scaling.ReasonNoService, Message: fmt.Sprintf(format, arguments...)}
-	}
-	if s == nil {
-		return missing("there is no Service %s; create it, or correct spec.service.name", d.object())
-	}
-	if s.Spec.Type == corev1.ServiceTypeExternalName {
-		return missing("Service %s is of type ExternalName, which has no endpoints; name one that selects pods", d.object())
-	}
-	ports := s.Spec.Ports
-	if d.Port == nil {
-		if len(ports) == 1 {
-			return &ports[0], nil
-		}
-		return missing("Service %s has %d ports (%s); set spec.service.port to one of them", d.object(), len(ports), portNames(ports))
-	}
-	for i := range ports {
-		if d.Port.Type == intstr.String && ports[i].Name == d.Port.StrVal || d.Port.Type == intstr.Int && ports[i].Port == d.Port.IntVal {
-			return &ports[i], nil
+	why := fmt.Sprintf("there is no Service %s; create it, or correct spec.service.name", d.object())
+	if s != nil {
+		var port *corev1.ServicePort
+		if port, why = pod.ServicePort(s, d.Port); port != nil {
+			return port, nil
 		}
 	}
-	return missing("Service %s has no port %s; it has %s", d.object(), d.Port, portNames(ports))
-}
-
-func portNames(ports []corev1.ServicePort) string {
-	if len(ports) == 0 {
-		return "none"
-	}
-	var names []string
-	for _, p := range ports {
-		names = append(names, strings.TrimSpace(fmt.Sprintf("%s %d", p.Name, p.Port)))
-	}
-	return strings.Join(names, ", ")
+	return nil, &scaling.Failure{Reason: scaling.ReasonNoService, Message: why}
 }
