@@ -19,6 +19,7 @@ type entry struct {
 	gone      chan struct{} // closed when nobody follows it any more
 	state     State
 	reading   reading
+	wrote     scale       // by us, last; the watch may show it later
 	wake      *wake       // nil while the target is not being woken
 	unknown   time.Time   // since when nothing is known of it, a failure neither; zero: something is
 	timer     *time.Timer // looks again when that has been so for long, or nil
@@ -195,10 +196,21 @@ func (e *entry) compute(o *object) State {
 		// A scale that is newer than the object is of a generation that the object does not tell yet.
 		s.Settled = o.settled() && e.reading.version == o.version() && !newer(e.reading.rv, o.rv)
 	}
+	if s.Known && e.ahead(o) {
+		s.Spec, s.Settled = e.wrote.spec, false
+	}
 	if o != nil && s.Failure == nil {
 		s.Failure = e.reading.failure
 	}
 	return s
+}
+
+// ahead reports that what we wrote is newer than what we have seen since.
+func (e *entry) ahead(o *object) bool {
+	if e.kind.tells {
+		return later(e.wrote.rv, o.rv)
+	}
+	return later(e.wrote.rv, e.reading.rv)
 }
 
 func same(a, b State) bool {

@@ -107,6 +107,12 @@ func newer(a, b string) bool {
 	return err != nil || order > 0
 }
 
+// later compares resource versions. One that is no number is not later than any.
+func later(a, b string) bool {
+	order, err := resourceversion.CompareResourceVersion(a, b)
+	return err == nil && order > 0
+}
+
 // strip drops what objectOf does not look at, before a whole list of objects is in memory.
 func strip(o any) (any, error) {
 	u, ok := o.(*unstructured.Unstructured)

@@ -40,7 +40,7 @@ type scale struct {
 // nothing that another writer did meanwhile is undone. That nothing has to be written is never taken from the watch alone,
 // which may be late.
 //
-// A sleep lowers only the Spec that [Targets.State] tells when it begins: one that another writer has changed since is a
+// A sleep lowers only the Spec that [Targets.State] tells when it begins, our own writes included: one that another writer has changed since is a
 // failure ScaleFailed. All of it takes no longer than 1 s, and the API server gives up a write as soon. One that was not
 // answered, and only that, is an error that leaves open whether the wish was recorded.
 func (t *Targets) Scale(ctx context.Context, ref Ref, minimum, replicas int32) error {
@@ -160,6 +160,8 @@ func (t *Targets) seen(ref Ref) (*served, *scale) {
 	switch {
 	case o == nil:
 		return e.kind.served, nil
+	case e.ahead(o) && later(e.wrote.rv, o.rv):
+		return e.kind.served, &scale{rv: e.wrote.rv, spec: e.wrote.spec}
 	case e.kind.tells:
 		return e.kind.served, &scale{rv: o.rv, spec: o.spec}
 	case e.reading.uid == o.uid && e.reading.version == o.version():
@@ -191,8 +193,8 @@ func (t *Targets) get(ctx context.Context, s *served, ref Ref) (*scale, error) {
 	return &scale{object: u, rv: u.GetResourceVersion(), spec: int32(spec), selector: selector}, nil //nolint:gosec // the API's own type
 }
 
-// put writes a scale, provided that it is still the one known. The API server gives up after the time given; 0: in its own
-// time.
+// put writes a scale, provided that it is still the one known, and remembers what it wrote. The API server gives up after
+// the time given; 0: in its own time.
 func (t *Targets) put(ctx context.Context, s *served, ref Ref, now *scale, replicas int32, within time.Duration) error {
 	u := now.object
 	if u == nil {
@@ -216,11 +218,32 @@ func (t *Targets) put(ctx context.Context, s *served, ref Ref, now *scale, repli
 	// The dynamic client cannot be told a time.
 	request := t.cluster.Kube.Discovery().RESTClient().Put().AbsPath(path).
 		Namespace(ref.Namespace).Resource(s.resource.Resource).Name(ref.Name).SubResource("scale").
-		SetHeader("Content-Type", runtime.ContentTypeJSON).Body(body)
+		SetHeader("Content-Type", runtime.ContentTypeJSON).SetHeader("Accept", runtime.ContentTypeJSON).Body(body)
 	if within > 0 {
 		request = request.Timeout(within)
 	}
-	return request.Do(ctx).Error()
+	result := request.Do(ctx)
+	if err := result.Error(); err != nil {
+		return err
+	}
+	answer, err := result.Raw()
+	if err != nil || u.UnmarshalJSON(answer) != nil {
+		return nil //nolint:nilerr // It is written; the watch will tell.
+	}
+	if spec, _, err := unstructured.NestedInt64(u.Object, "spec", "replicas"); err == nil {
+		t.remember(ref, scale{rv: u.GetResourceVersion(), spec: int32(spec)}) //nolint:gosec // the API's own type
+	}
+	return nil
+}
+
+// remember has a State tell at once what we wrote.
+func (t *Targets) remember(ref Ref, wrote scale) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.entries[ref]; e != nil && (e.wrote.rv == "" || later(wrote.rv, e.wrote.rv)) {
+		e.wrote = wrote
+		t.updateLocked(e)
+	}
 }
 
 // explain turns an error of the API server into a failure, where it is one. That something is not found may mean the
