@@ -29,7 +29,7 @@ type member struct {
 	// By its Pod, once it was read: from the watch, or for this.
 	read      bool
 	addresses []netip.Addr // none once it has ended
-	declared  bool         // Kubernetes calls it ready by a probe
+	declared  uint16       // the port of which it tells whether it is ready, by a probe; 0: of none
 	restarts  int32
 	ended     bool // it has, or was never there
 	watched   bool // the last look found it among the pods that are watched

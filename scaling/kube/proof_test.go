@@ -36,9 +36,10 @@ func TestWhatProvesAnEndpoint(t *testing.T) {
 		await     bool
 		want      string
 	}{
-		{what: "ready by a probe", c: candidate{ready: true}, m: member{declared: true}, want: enough},
-		{what: "ready by a probe, and refused a connection", c: candidate{ready: true}, m: member{declared: true, suspect: true}, want: connect},
-		{what: "ready by a probe, or published without", c: candidate{ready: true}, m: member{declared: true}, published: true, want: connect},
+		{what: "ready by a probe", c: candidate{ready: true}, m: member{declared: 8080}, want: enough},
+		{what: "ready by a probe of another port", c: candidate{ready: true}, m: member{declared: 8081}, want: connect},
+		{what: "ready by a probe, and refused a connection", c: candidate{ready: true}, m: member{declared: 8080, suspect: true}, want: connect},
+		{what: "ready by a probe, or published without", c: candidate{ready: true}, m: member{declared: 8080}, published: true, want: connect},
 		{what: "ready without a probe", c: candidate{ready: true}, want: connect},
 		{what: "ready without a probe, and listens", c: candidate{ready: true}, m: member{proven: address}, want: enough},
 		{what: "ready without a probe, and listened elsewhere", c: candidate{ready: true}, m: member{proven: netip.MustParseAddrPort("10.0.0.1:9")}, want: connect},
@@ -56,9 +57,9 @@ func TestWhatProvesAnEndpoint(t *testing.T) {
 			what: "ready before, not any more, but of another process", c: candidate{pod: running(nil), listed: true},
 			m: member{wasReady: true, renewed: true}, waiting: true, want: health,
 		},
-		{what: "kubelet says ready before the slice does", c: candidate{pod: running(ready)}, m: member{declared: true}, want: enough},
+		{what: "kubelet says ready before the slice does", c: candidate{pod: running(ready)}, m: member{declared: 8080}, want: enough},
 		{what: "kubelet says so without a probe", c: candidate{pod: running(ready)}, want: connect},
-		{what: "kubelet says so, but slices are awaited", c: candidate{pod: running(ready)}, m: member{declared: true}, await: true, want: slices},
+		{what: "kubelet says so, but slices are awaited", c: candidate{pod: running(ready)}, m: member{declared: 8080}, await: true, want: slices},
 		{
 			what: "a probe that only kubelet can make", waiting: true, want: slices,
 			c: candidate{pod: running(func(p *corev1.Pod) {
@@ -105,7 +106,7 @@ func TestWhatProvesAnEndpoint(t *testing.T) {
 func TestNothingProvesAnAddressThatIsNotItsPods(t *testing.T) {
 	r := &round{service: &service{}, definition: &Definition{}}
 	c := &candidate{ready: true, listed: true, address: netip.MustParseAddrPort("10.0.0.1:80")}
-	if proof := r.proofOf(c, &member{declared: true, proven: c.address}); proof.enough || len(proof.checks) > 0 {
+	if proof := r.proofOf(c, &member{declared: 80, proven: c.address}); proof.enough || len(proof.checks) > 0 {
 		t.Errorf("got %+v, want nothing to be enough, and nobody asked", proof)
 	}
 }

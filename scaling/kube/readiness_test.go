@@ -3,11 +3,14 @@ package kube
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/dormouse-dev/dormouse/scaling"
@@ -280,7 +283,23 @@ func testOtherPort(t *testing.T, p *plane) {
 	// The container of the other port has no readiness probe, and nobody listens there.
 	admin := intstr.FromInt32(81)
 	w.define("shop", scaling.Replicas{}, func(d *Definition) { d.Port = &admin })
-	seen.await(service.Key, "the other port", func(e *scaling.Endpoints) bool { return len(e.Ready) == 0 && len(e.Pending) == 1 })
+	refused := func(e *scaling.Endpoints) bool { return len(e.Ready) == 0 && len(e.Pending) == 1 }
+	seen.await(service.Key, "the other port", refused)
+
+	// So it is where the Service leads to another port of the pod.
+	w.define("shop", scaling.Replicas{}, func(d *Definition) { d.Port = &port })
+	seen.awaitReady(service.Key, 1)
+	patch := fmt.Appendf(nil, `{"spec":{"ports":[{"port":80,"targetPort":%d}]}}`, appPort+1)
+	if _, err := w.kube.Kube.CoreV1().Services(w.namespace).Patch(t.Context(), "shop", types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	before := len(seen.history(service.Key))
+	seen.await(service.Key, "the other target port", refused)
+	for _, e := range seen.history(service.Key)[before:] {
+		if isReady(e.Endpoints) && !strings.HasSuffix(e.Ready[0].Address, fmt.Sprint(appPort)) {
+			t.Errorf("a port at which nobody listens is ready: %+v", e.Endpoints)
+		}
+	}
 }
 
 // testUnreachable has pods at addresses that nobody answers from, so that each probe takes its whole second.

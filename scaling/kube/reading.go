@@ -55,7 +55,7 @@ func (r *round) learn(c *candidate, m *member) {
 		m.note(c.pod)
 		m.believe(r.now, r.service.backend.reread.of(c.listings))
 		if c.address.IsValid() {
-			m.declared = m.plan(c).Declared
+			m.declare(m.plan(c), c.address.Port())
 		}
 	}
 }
@@ -104,7 +104,8 @@ func (s *service) learned(uid types.UID, p *corev1.Pod, err error) {
 	switch {
 	case err == nil && p.UID == uid && !pod.Terminating(p):
 		m.note(p)
-		m.declared = pod.PlanOf(p, "", s.portLocked(p)).Declared
+		port := s.portLocked(p)
+		m.declare(pod.PlanOf(p, "", port), uint16(port)) //nolint:gosec // the API allows 1 to 65535
 	case err == nil, apierrors.IsNotFound(err):
 		// There is no such pod any more, or there never was; or it may go on as long as it likes, but not for us.
 		m.read, m.ended, m.addresses, m.proven = true, true, nil, netip.AddrPort{}
@@ -136,6 +137,13 @@ func (m *member) note(p *corev1.Pod) {
 		m.proven = netip.AddrPort{} // its process has ended
 	}
 	m.read, m.addresses, m.restarts = true, podIPs(p), restarts
+}
+
+func (m *member) declare(plan pod.Plan, port uint16) {
+	m.declared = 0
+	if plan.Declared {
+		m.declared = port
+	}
 }
 
 func (m *member) isWhereListed() bool {

@@ -106,7 +106,7 @@ func (r *round) proofOf(c *candidate, m *member) proof {
 		return proof{enough: true}
 	case m.proven == c.address && !r.definition.AwaitEndpoints && len(plan.Checks) > 0:
 		return proof{enough: true, checks: plan.Checks}
-	case byKubelet && m.declared && !r.publishNotReady && !m.suspect:
+	case byKubelet && m.declared == c.address.Port() && !r.publishNotReady && !m.suspect:
 		return proof{enough: true}
 	case byKubelet:
 		return proof{checks: []pod.Check{plan.Connect}, hasty: r.waiting}
