@@ -130,14 +130,15 @@ func (b *Backend) Adopt(definitions []*Definition) {
 	}
 	b.adopted.Store(now)
 
-	// From here on every Watch that starts sees the new services, and every other is told of them.
+	// From here on every Watch that starts sees the new services, and every other is told of them. Those that leave do so
+	// last: somebody new may follow what they followed.
+	for _, d := range changed {
+		now.byKey[d.Service.Key].adopt(d)
+	}
 	for key, s := range before.byKey {
 		if now.byKey[key] == nil {
 			s.remove()
 		}
-	}
-	for _, d := range changed {
-		now.byKey[d.Service.Key].adopt(d)
 	}
 }
 

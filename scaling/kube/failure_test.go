@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,6 +43,7 @@ func TestFailures(t *testing.T) {
 		"who may not sleep does not":                                          testMaySleep,
 		"a service that leaves is missing, and its target as it was":          testLeaving,
 		"a service with another target":                                       testOtherTarget,
+		"services that come and go by one watch of their targets":             testOneWatch,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -320,6 +323,43 @@ func testOtherTarget(t *testing.T, p *plane) {
 		t.Errorf("scale of the target before: got %v, want an error that may pass", err)
 	}
 }
+
+// An edit costs no list of all Deployments of the cluster.
+func testOneWatch(t *testing.T, p *plane) {
+	var lists atomic.Int32
+	config := rest.CopyConfig(p.config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return tripper(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/deployments") && r.Method == http.MethodGet {
+				lists.Add(1)
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	counted := &plane{cluster: p.cluster, config: config, kube: p.kube, node: p.node, namespaces: 1000}
+	w := counted.world(t, 0)
+	w.deploy("other", scaling.Replicas{}, manner{})
+	_, seen, _ := w.awake("shop")
+	edited := func(name, deployment string) {
+		t.Helper()
+		w.definitions = nil
+		service := w.define(name, scaling.Replicas{}, func(d *Definition) {
+			d.ServiceName, d.TargetRef.Name, d.Service.Target.Name = "shop", deployment, deployment
+		})
+		seen.await(service.Key, "its target", func(e *scaling.Endpoints) bool { return e.Target == service.Target && e.Settled })
+	}
+	edited("shop", "shop") // alone
+	before := lists.Load()
+	edited("shop", "other")
+	edited("renamed", "other")
+	if after := lists.Load(); after != before {
+		t.Errorf("an edit and a new name took %d lists and watches of Deployments, want none", after-before)
+	}
+}
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestWithoutTheAPIServerAllStaysAndGoesOnAfterwards(t *testing.T) {
 	p := startPlane(t)

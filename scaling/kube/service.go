@@ -86,12 +86,12 @@ func (s *service) adopt(d *Definition) {
 	defer s.mu.Unlock()
 	before := s.definition.Load()
 	s.definition.Store(d)
-	if s.unfollow == nil || before.ref() != d.ref() {
-		if s.unfollow != nil {
-			s.unfollow()
-		}
+	if left := s.unfollow; left == nil || before.ref() != d.ref() {
 		s.closePodsLocked()
 		s.unfollow = s.backend.targets.Follow(d.ref(), s.mark)
+		if left != nil {
+			left() // not before, or the watch of the kind could end, and begin by listing the cluster again
+		}
 	}
 	if before.object() != d.object() {
 		s.closePodsLocked()
