@@ -337,7 +337,7 @@ func (w *world) events(name string) (reasons []string) {
 	w.must(err)
 	slices.SortFunc(list.Items, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
 	for i := range list.Items {
-		if list.Items[i].Regarding.Name == name {
+		if about := &list.Items[i].Regarding; about.Kind == "ElasticService" && about.Name == name {
 			reasons = append(reasons, list.Items[i].Reason)
 		}
 	}
