@@ -182,12 +182,34 @@ func (b *Backend) Run(ctx context.Context) error {
 	}
 }
 
-// Scale implements [scaling.Backend]. It knows the targets of the services that were adopted.
+// Scale implements [scaling.Backend]. It knows the targets of the services that were adopted. No error says what was to be
+// done: the [scaling.ScaleHandler] does.
 func (b *Backend) Scale(ctx context.Context, service *scaling.Service, replicas int32) error {
-	if err := b.scale(ctx, service, replicas); err != nil {
-		return fmt.Errorf("scale %s to %d: %w", service.Key, replicas, err)
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	return nil
+	adopted := b.adopted.Load()
+	users := adopted.byTarget[service.Target]
+	if users == nil {
+		message := fmt.Sprintf("no ElasticService has the target %s", service.Target)
+		if adopted.byKey[service.Key] != nil {
+			return errors.New(message) // it has another one now, or will have this one in a moment: those who wait are not to fail
+		}
+		return &scaling.Failure{Reason: scaling.ReasonTargetMissing, Message: message}
+	}
+	state := b.targets.State(users.ref)
+	sleeps := replicas == service.Replicas.Min && (!state.Known || state.Spec < 0 || replicas < state.Spec)
+	if sleeps && b.options.MaySleep != nil {
+		if err := b.options.MaySleep(ctx); err != nil {
+			return err
+		}
+	}
+	if !sleeps {
+		for _, s := range users.services {
+			s.woken(time.Now())
+		}
+	}
+	return b.targets.Scale(ctx, users.ref, service.Replicas.Min, replicas)
 }
 
 // Suspect implements [scaling.Suspecter].
@@ -230,32 +252,4 @@ func (b *Backend) Problem(key scaling.Key) (service, target *scaling.Failure) {
 		return p.service, p.target
 	}
 	return nil, nil
-}
-
-func (b *Backend) scale(ctx context.Context, service *scaling.Service, replicas int32) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	adopted := b.adopted.Load()
-	users := adopted.byTarget[service.Target]
-	if users == nil {
-		message := fmt.Sprintf("no ElasticService has the target %s", service.Target)
-		if adopted.byKey[service.Key] != nil {
-			return errors.New(message) // it has another one now, or will have this one in a moment: those who wait are not to fail
-		}
-		return &scaling.Failure{Reason: scaling.ReasonTargetMissing, Message: message}
-	}
-	state := b.targets.State(users.ref)
-	sleeps := replicas == service.Replicas.Min && (!state.Known || state.Spec < 0 || replicas < state.Spec)
-	if sleeps && b.options.MaySleep != nil {
-		if err := b.options.MaySleep(ctx); err != nil {
-			return err
-		}
-	}
-	if !sleeps {
-		for _, s := range users.services {
-			s.woken(time.Now())
-		}
-	}
-	return b.targets.Scale(ctx, users.ref, service.Replicas.Min, replicas)
 }

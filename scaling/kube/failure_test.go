@@ -72,8 +72,12 @@ func testMissingTarget(t *testing.T, p *plane) {
 		t.Errorf("problem: got %v", target)
 	}
 	var failure *scaling.Failure
-	if err := w.backend.Scale(t.Context(), service, 1); !errors.As(err, &failure) || failure.Reason != scaling.ReasonTargetMissing {
+	err := w.backend.Scale(t.Context(), service, 1)
+	if !errors.As(err, &failure) || failure.Reason != scaling.ReasonTargetMissing {
 		t.Errorf("scale: got %v, want TargetMissing", err)
+	}
+	if err != nil && strings.Contains(err.Error(), "scale ") {
+		t.Errorf("scale: got %v, which repeats what the ScaleHandler says", err)
 	}
 	service = w.define("shop", scaling.Replicas{}, func(d *Definition) { d.ServiceName, d.TargetRef.Name = "other", "other" })
 	w.scale(service, 1)

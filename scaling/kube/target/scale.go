@@ -34,26 +34,20 @@ type scale struct {
 // Scale records a wish for replicas as [scaling.Backend]'s Scale demands: a larger wish raises, a smaller one lowers
 // only where it is the minimum that a sleeping target keeps, and an equal one writes nothing. It returns when the API
 // server has it. A [*scaling.Failure] among its errors (TargetMissing, NotScalable, Forbidden, Invalid, ScaleFailed) says
-// that the wish cannot be recorded for now, and was not.
+// that the wish cannot be recorded for now, and was not. No error says what was to be done: callers know that best.
 //
 // Where the watch has seen the target, the write is the only request: it carries the resourceVersion that was seen, so
 // nothing that another writer did meanwhile is undone. That nothing has to be written is never taken from the watch alone,
 // which may be late.
 //
-// A sleep lowers only the Spec that [Targets.State] tells when it begins, our own writes included: one that another writer has changed since is a
-// failure ScaleFailed. All of it takes no longer than 1 s, and the API server gives up a write as soon. One that was not
-// answered, and only that, is an error that leaves open whether the wish was recorded.
+// A sleep lowers only the Spec that [Targets.State] tells when it begins, our own writes included: one that another writer
+// has changed since is a failure ScaleFailed. All of it takes no longer than 1 s, and the API server gives up a write as
+// soon. One that was not answered, and only that, is an error that leaves open whether the wish was recorded.
 func (t *Targets) Scale(ctx context.Context, ref Ref, minimum, replicas int32) error {
-	var err error
 	if replicas == minimum {
-		err = t.sleep(ctx, ref, replicas)
-	} else {
-		err = t.wake(ctx, ref, replicas)
+		return t.sleep(ctx, ref, replicas)
 	}
-	if err != nil {
-		return fmt.Errorf("scale %s to %d: %w", ref, replicas, err)
-	}
-	return nil
+	return t.wake(ctx, ref, replicas)
 }
 
 func (t *Targets) wake(ctx context.Context, ref Ref, replicas int32) error {
@@ -160,7 +154,7 @@ func (t *Targets) seen(ref Ref) (*served, *scale) {
 	switch {
 	case o == nil:
 		return e.kind.served, nil
-	case e.ahead(o) && later(e.wrote.rv, o.rv):
+	case e.ahead(o) && !later(o.rv, e.wrote.rv):
 		return e.kind.served, &scale{rv: e.wrote.rv, spec: e.wrote.spec}
 	case e.kind.tells:
 		return e.kind.served, &scale{rv: o.rv, spec: o.spec}
