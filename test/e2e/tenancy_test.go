@@ -18,21 +18,10 @@ func TestATenantsSliceLeadsOnlyToPodsOfItsNamespace(t *testing.T) {
 	t.Parallel()
 	theirs, namespace := newNamespace(t), newNamespace(t)
 	deployApp(t, theirs, "victim", 1)
-	deployApp(t, namespace, "web", 1)
-	selectorless := serviceOf("web")
-	selectorless.Name, selectorless.Spec.Selector = "forged", nil
-	createService(t, namespace, selectorless)
-	elastic(t, namespace, "forged", func(e *v1alpha1.ElasticService) {
-		e.Spec.ScaleTargetRef.Name = "web"
-		e.Spec.Idle.After = "1h"
-		e.Spec.Hold.Timeout = "2s"
-	})
+	forgeable(t, namespace)
 	victim := waitForPods(t, theirs, "victim", "the victim is ready", ready)[0]
 	own := waitForPods(t, namespace, "web", "the own pod is ready", ready)[0]
 	activator := readyDormouse(t)
-	refTo := func(pod corev1.Pod) *corev1.ObjectReference {
-		return &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
-	}
 	nobody := &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: "nobody", UID: "0b1c6d8e-0000-4000-8000-000000000000"}
 	c := toDormouse(t)
 	for what, endpoint := range map[string]struct {
@@ -47,12 +36,12 @@ func TestATenantsSliceLeadsOnlyToPodsOfItsNamespace(t *testing.T) {
 		"Dormouse, said to be an own pod":       {activator.Status.PodIP, refTo(own)},
 		"an address that is no pod's":           {"10.96.0.1", nil},
 	} {
-		remove := writeSlice(t, namespace, endpoint.address, endpoint.ref)
+		remove := writeSlice(t, namespace, endpoint.address, 8080, endpoint.ref)
 		r := ask(t.Context(), c, urlOf(namespace, "forged", "/"))
 		wantProblem(t, what, r, 504, "HoldTimeout")
 		remove()
 	}
-	writeSlice(t, namespace, own.Status.PodIP, refTo(own))
+	writeSlice(t, namespace, own.Status.PodIP, 8080, refTo(own))
 	r := ask(t.Context(), c, urlOf(namespace, "forged", "/"))
 	wantOK(t, "an own pod", r)
 	if name := r.header.Get("X-App-Name"); name != "web" {
@@ -60,8 +49,13 @@ func TestATenantsSliceLeadsOnlyToPodsOfItsNamespace(t *testing.T) {
 	}
 }
 
-// writeSlice says that an address is an endpoint of the Service forged.
-func writeSlice(t *testing.T, namespace, address string, ref *corev1.ObjectReference) (remove func()) {
+// refTo is how a slice says whose an address is.
+func refTo(pod corev1.Pod) *corev1.ObjectReference {
+	return &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+}
+
+// writeSlice says that an address and a port are an endpoint of the Service forged.
+func writeSlice(t *testing.T, namespace, address string, port int32, ref *corev1.ObjectReference) (remove func()) {
 	t.Helper()
 	slices := env.client.DiscoveryV1().EndpointSlices(namespace)
 	slice, err := slices.Create(t.Context(), &discoveryv1.EndpointSlice{
@@ -70,7 +64,7 @@ func writeSlice(t *testing.T, namespace, address string, ref *corev1.ObjectRefer
 		Endpoints: []discoveryv1.Endpoint{{
 			Addresses: []string{address}, TargetRef: ref, Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
 		}},
-		Ports: []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}},
+		Ports: []discoveryv1.EndpointPort{{Name: new("http"), Port: &port, Protocol: new(corev1.ProtocolTCP)}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatalf("write a slice that leads to %s: %v", address, err)
