@@ -48,19 +48,21 @@ func namespacesGone(ctx context.Context) error {
 	defer cancel()
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
-	var left []string
+	err := errors.New("nothing was heard of the namespaces of tests")
 	for {
-		now, err := namespacesLeft(ctx)
-		if err == nil && len(now) == 0 {
+		left, listErr := namespacesLeft(ctx)
+		switch {
+		case listErr == nil && len(left) == 0:
 			return nil
-		}
-		if err == nil {
-			left = now
+		case listErr == nil:
+			err = fmt.Errorf("%d namespaces of tests are left after %v: %s", len(left), goneWithin, strings.Join(left, "; "))
+		case ctx.Err() == nil:
+			err = listErr
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return errors.Join(err, fmt.Errorf("%d namespaces of tests are left after %v: %s", len(left), goneWithin, strings.Join(left, "; ")))
+			return err
 		}
 	}
 }
