@@ -65,6 +65,9 @@ func (t *Targets) forget(e *entry) {
 // updateLocked finds out what has become of a target, and tells its followers.
 func (t *Targets) updateLocked(e *entry) {
 	o := e.kind.objects[e.name()]
+	if o != nil && !e.kind.tells && o.rv == e.wrote.rv && o.uid == e.reading.uid && !e.reading.busy { // it need not be read
+		e.reading.version, e.reading.rv, e.reading.spec = o.version(), o.rv, e.wrote.spec
+	}
 	if o != nil && !e.kind.tells && (e.reading.uid != o.uid || e.reading.version != o.version()) && !e.reading.busy {
 		e.reading.busy = true
 		t.startLocked(func(ctx context.Context) { t.readScale(ctx, e) })

@@ -63,6 +63,10 @@ func undiscoverable(err error, path string) *scaling.Failure {
 	return &scaling.Failure{Reason: scaling.ReasonForbidden, Message: message}
 }
 
+func isForbidden(failure *scaling.Failure) bool {
+	return failure != nil && failure.Reason == scaling.ReasonForbidden
+}
+
 // forbidden says which rule would be right. The rules are those to watch the objects, or those to scale them.
 func forbidden(err error, s *served, what string) *scaling.Failure {
 	resource, verbs := s.resource.Resource, "list and watch"

@@ -28,6 +28,10 @@ const (
 	firstPause   = 500 * time.Millisecond // after a failure, growing to the longest
 	longestPause = 30 * time.Second
 	troublePause = 2 * time.Second // the longest where it may pass by itself
+
+	// believeAfter is for how long a refusal for want of rights is doubted: an API server that has just started refuses
+	// everybody before it has read its roles.
+	believeAfter = 2 * time.Second
 	readsAtOnce  = 8               // of scales of one kind
 )
 
@@ -82,6 +86,7 @@ func (t *Targets) runKind(ctx context.Context, k *kind) {
 	logger := t.logger.With(zap.String("kind", k.scope.kind), zap.String("apiVersion", k.scope.apiVersion))
 	ctx = klog.NewContext(ctx, zapr.NewLogger(logger)) // the watch's own
 	said, length := "", firstPause
+	var refused time.Time // since when we are refused, or zero
 	for {
 		began := time.Now()
 		err := t.watchKind(ctx, k)
@@ -89,6 +94,15 @@ func (t *Targets) runKind(ctx context.Context, k *kind) {
 			return
 		}
 		failure := kindFailure(err, k)
+		switch {
+		case !isForbidden(failure):
+			refused = time.Time{}
+		case refused.IsZero() || time.Since(began) > believeAfter:
+			refused = time.Now()
+		}
+		if isForbidden(failure) && time.Since(refused) < believeAfter {
+			failure = nil
+		}
 		t.setFailure(k, failure)
 		t.setTrouble(k, err)
 		if err != nil && err.Error() != said {
