@@ -32,7 +32,8 @@ const (
 	// believeAfter is for how long a refusal for want of rights is doubted: an API server that has just started refuses
 	// everybody before it has read its roles.
 	believeAfter = 2 * time.Second
-	readsAtOnce  = 8               // of scales of one kind
+
+	readsAtOnce = 8 // of scales of one kind
 )
 
 // scope is what one watch sees: the objects of a kind, in one namespace or, where it is empty, in all.

@@ -43,11 +43,17 @@ type scale struct {
 // A sleep lowers only the Spec that [Targets.State] tells when it begins, our own writes included: one that another writer
 // has changed since is a failure ScaleFailed. All of it takes no longer than 1 s, and the API server gives up a write as
 // soon. One that was not answered, and only that, is an error that leaves open whether the wish was recorded.
+//
+// A wake is Forbidden when it was refused twice, 2 s apart.
 func (t *Targets) Scale(ctx context.Context, ref Ref, minimum, replicas int32) error {
 	if replicas == minimum {
 		return t.sleep(ctx, ref, replicas)
 	}
-	return t.wake(ctx, ref, replicas)
+	err := t.wake(ctx, ref, replicas)
+	if failure, ok := errors.AsType[*scaling.Failure](err); ok && isForbidden(failure) && pause(ctx, believeAfter, nil) {
+		err = t.wake(ctx, ref, replicas)
+	}
+	return err
 }
 
 func (t *Targets) wake(ctx context.Context, ref Ref, replicas int32) error {
