@@ -72,9 +72,6 @@ func TestAnActivatorGetsAlongWithItsRights(t *testing.T) {
 			soon(t, c, "true", "its Service is there", "get", "service", "shop-activator", "--namespace=web", "--output=jsonpath=true")
 			a.stop(t)
 
-			// There is no node for the Job.
-			hook := render(t, "--show-only", "templates/uninstall.yaml", "--set", values)
-			kubectl(t, c, hook, "create", "--filename", "-")
 			a.uninstall(t)
 			replicas(t, c, "1", "it is awake after all")
 			if left := kubectl(t, c, "", "get", "service", "shop-activator", "--namespace=web", "--ignore-not-found", "--output=name"); left != "" {
@@ -90,6 +87,22 @@ func TestAnActivatorGetsAlongWithItsRights(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The Role there goes with a namespace that is deleted, maybe first, and the activator can do nothing any more.
+func TestANamespaceThatIsListedCanBeDeleted(t *testing.T) {
+	t.Parallel()
+	const values = "namespaces={web}"
+	c, _, client := plane(t, space, "web")
+	must(t, c.Kubeconfig(), "install", "dormouse", chart(t), "--namespace", space, "--set", values)
+	kubectl(t, c, "", "wait", "--for=condition=Established", "--timeout=30s", "crd/elasticservices.dormouse.dev")
+	a := serve(t, c, client, values)
+	kubectl(t, c, slumber, "create", "--filename", "-")
+	replicas(t, c, "0", "it is put to sleep")
+	kubectl(t, c, "", "delete", "rolebinding", "dormouse", "--namespace=web")
+	kubectl(t, c, "", "delete", "namespace", "web", "--timeout=60s")
+	a.stop(t)
+	a.uninstall(t)
 }
 
 // process is an activator beside the cluster, with the rights of one in it.
@@ -109,7 +122,7 @@ func serve(t *testing.T, c *cluster.Cluster, client *kubernetes.Clientset, value
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
 		pods, err := client.CoreV1().Pods(space).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=activator"})
 		if err != nil || len(pods.Items) == 0 {
-			return false, nil
+			return false, err
 		}
 		pod = pods.Items[0]
 		return true, nil
@@ -121,6 +134,8 @@ func serve(t *testing.T, c *cluster.Cluster, client *kubernetes.Clientset, value
 	if strings.Contains(values, "web") {
 		p.namespaces = "web"
 	}
+	hook := render(t, "--show-only", "templates/uninstall.yaml", "--set", values) // There is no node for its Job.
+	kubectl(t, c, hook, "create", "--filename", "-")
 	selector := make([]string, 0, len(pod.Labels))
 	for _, key := range []string{"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"} {
 		selector = append(selector, key+"="+pod.Labels[key])
@@ -135,7 +150,7 @@ func serve(t *testing.T, c *cluster.Cluster, client *kubernetes.Clientset, value
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		p.end()
+		_ = p.end() // stop says what it ends with
 		if t.Failed() {
 			t.Log(p.log)
 		}
@@ -150,7 +165,9 @@ func (p *process) ask(ctx context.Context, host string) {
 		return
 	}
 	r.Host = host
-	if resp, err := http.DefaultClient.Do(r); err == nil {
+	transport := new(http.Transport)
+	defer transport.CloseIdleConnections()
+	if resp, err := transport.RoundTrip(r); err == nil {
 		_ = resp.Body.Close() // nobody answers
 	}
 }
