@@ -144,7 +144,9 @@ func (a *aside) install(t *testing.T, o install.Options) *install.Release {
 	go func() { watched <- watch.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
-		<-watched // it is nil
+		if err := <-watched; err != nil {
+			t.Error(err)
+		}
 		if err := watch.Report(t.Output()); err != nil {
 			t.Error(err)
 		}

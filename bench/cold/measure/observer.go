@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ func (o *Observer) Run(ctx context.Context) error {
 	err := <-ended
 	cancel()
 	for range 2 {
-		<-ended // because of the first
+		err = cmp.Or(err, <-ended) // these end because of the first
 	}
 	o.update(func() { o.err = err })
 	return err
