@@ -101,6 +101,13 @@ func (p *plane) tenant(t *testing.T, seldom bool) *tenant {
 		}
 		return err == nil && len(own.slices) == 2
 	})
+	w.await("it to be read for both", func(context.Context) bool {
+		shop := w.backend.adopted.Load().byKey[own.service.Key]
+		shop.mu.Lock()
+		defer shop.mu.Unlock()
+		m := shop.members[own.pod.UID]
+		return m != nil && len(m.listings) == 2 && !m.reading && time.Until(m.reread) > time.Second
+	})
 	return own
 }
 
