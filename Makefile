@@ -15,6 +15,9 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkno
 # How long each fuzz target runs.
 export FUZZTIME ?= 10s
 
+# The packages whose tests start control planes: one after the other, since each is a load for the machine.
+PLANES = /(scaling/kube(/.*)?|scaling/v1alpha1|test/chart|test/cluster|docs)$$
+
 .PHONY: help build image cluster helm demo test e2e lint fmt generate bench bench-cold fuzz ci clean cc
 
 help: ## Show this list
@@ -40,8 +43,8 @@ test: cc ## Run every test under the race detector
 	@hack/setup test
 	@go run ./test/cluster/cmd/cluster build --control-plane
 	@hack/helm/build
-	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v /test/cluster$$)
-	CGO_ENABLED=1 go test -race -shuffle=on ./test/cluster
+	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -vE '$(PLANES)')
+	CGO_ENABLED=1 go test -race -shuffle=on -p 1 $$(go list ./... | grep -E '$(PLANES)')
 	CGO_ENABLED=1 go test -C hack/image -race -shuffle=on ./...
 
 e2e: cc image ## Test on a real cluster: one made for it (root), or that of KUBECONFIG

@@ -69,18 +69,20 @@ func stop(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, name type
 	logger.Info("stopping the activators", zap.Stringer("deployment", name))
 	tick := time.NewTicker(look)
 	defer tick.Stop()
-	for {
+	for left := 0; ; {
 		pods, err := c.Kube.CoreV1().Pods(name.Namespace).List(ctx, metav1.ListOptions{
 			LabelSelector: selector, FieldSelector: "status.phase!=Failed,status.phase!=Succeeded",
 		})
-		if err == nil && len(pods.Items) == 0 {
-			return nil
+		if err == nil {
+			if left = len(pods.Items); left == 0 {
+				return nil
+			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			if err == nil {
-				err = fmt.Errorf("%d pods are still finishing what they hold", len(pods.Items))
+			if left > 0 {
+				err = fmt.Errorf("%d pods are still finishing what they hold", left)
 			}
 			return errors.Join(ctx.Err(), err)
 		}

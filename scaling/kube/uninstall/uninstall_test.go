@@ -146,7 +146,7 @@ func TestActivatorsThatDoNotEndAreWaitedForInVain(t *testing.T) {
 	makePod(t, c, "dormouse-1")
 	makeDeployment(t, c, "shop", 0)
 	makeResource(t, c, "shop", func(*v1alpha1.ElasticService) {})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	err := Run(ctx, c, zap.NewNop(), types.NamespacedName{Namespace: "default", Name: "dormouse"})
 	if err == nil || !strings.Contains(err.Error(), "pods are still finishing") {
