@@ -46,7 +46,8 @@ type member struct {
 
 	// By its readiness.
 	wasReady bool           // the slices call it ready
-	lost     bool           // they did, and do not any more: they have to say so again
+	wasEarly bool           // they do not yet, but its Pod did
+	lost     bool           // they did, or it did, and not any more: they have to say so again
 	renewed  bool           // its containers were started again since they began to call it ready
 	proven   netip.AddrPort // where it has proven to us that it answers
 	suspect  bool           // a connection to it has failed since
@@ -81,10 +82,12 @@ func (m *member) early(c *candidate, await bool) bool {
 func (m *member) follow(c *candidate, ready bool) {
 	switch {
 	case c.ready:
-		m.wasReady, m.lost = true, false
-	case m.wasReady && (c.listed || !ready):
+		m.wasReady, m.wasEarly, m.lost = true, false, false
+	case m.wasReady && (c.listed || !ready), m.wasEarly && !ready && c.pod != nil:
 		m.lost, m.proven = !m.renewed, netip.AddrPort{}
-		m.wasReady, m.renewed = false, false
+		m.wasReady, m.wasEarly, m.renewed = false, false, false
+	case ready:
+		m.wasEarly = true
 	}
 }
 

@@ -52,6 +52,7 @@ func TestWhatProvesAnEndpoint(t *testing.T) {
 		{what: "not ready, and proven before slices were awaited", c: candidate{pod: running(nil)}, m: member{proven: address}, await: true, want: slices},
 		{what: "not ready, proven, and refused a connection", c: candidate{pod: running(nil)}, m: member{suspect: true}, waiting: true, want: both},
 		{what: "ready before, and not any more", c: candidate{pod: running(nil), listed: true}, m: member{wasReady: true, proven: address}, waiting: true, want: slices},
+		{what: "ready before the slices said so, and not any more", c: candidate{pod: running(nil), listed: true}, m: member{wasEarly: true, proven: address}, waiting: true, want: slices},
 		{what: "lost, and kubelet says ready before the slice does", c: candidate{pod: running(ready)}, m: member{lost: true}, waiting: true, want: slices},
 		{
 			what: "ready before, not any more, but of another process", c: candidate{pod: running(nil), listed: true},
