@@ -78,7 +78,11 @@ func (t *Targets) watchEvents(ctx context.Context, e *entry, w *wake) {
 			continue // the API server ends watches after a while
 		}
 		t.logger.Warn("refusals to create pods are not heard of", zap.Stringer("target", e.ref), zap.Error(err))
-		if apierrors.IsForbidden(err) || !pause(ctx, t.lookOut, nil) {
+		wait := t.lookOut
+		if apierrors.IsForbidden(err) {
+			wait *= 5 // a missing right; or an API server that has just come back, which refuses everything for a moment
+		}
+		if !pause(ctx, wait, nil) {
 			return
 		}
 	}
