@@ -129,6 +129,7 @@ func (c *Cluster) newCache(httpClient *http.Client, options Options) (cache.Cach
 		HTTPClient: httpClient, Scheme: c.Scheme, Mapper: c.Mapper, ByObject: by,
 		ReaderFailOnMissingInformer:  false,
 		DefaultUnsafeDisableDeepCopy: &yes,
+		NewInformer:                  newPatientInformer,
 	}
 	if len(options.Namespaces) > 0 {
 		o.DefaultNamespaces = make(map[string]cache.Config, len(options.Namespaces))
