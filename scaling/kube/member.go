@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// A pod that somebody waits for is asked after 5, 10, and then every 20 ms, from 30 s on every 100 ms. One that nobody
-	// waits for is asked ever more seldom, down to once a second.
+	// A pod that somebody waits for is asked again after a hundredth of the time since it was asked first, at least 5 and at
+	// most 20 ms; from 30 s on every 100 ms. One that nobody waits for is asked ever more seldom, down to once a second.
 	hastyFirst, hastyMost = 5 * time.Millisecond, 20 * time.Millisecond
+	hastyShare            = 0.01
 	patience, slow        = 30 * time.Second, 100 * time.Millisecond
 	leisurely             = time.Second
 )
@@ -118,7 +119,9 @@ func (s *service) proveLocked(uid types.UID, m *member, address netip.AddrPort, 
 		case p.holds:
 			err = turns.while(ctx, address, proof.checks)
 		case p.hasty:
-			err = turns.until(ctx, address, proof.checks, probe.Backoff{First: hastyFirst, Max: hastyMost, Patience: patience, Slow: slow})
+			err = turns.until(ctx, address, proof.checks, probe.Backoff{
+				First: hastyFirst, Max: hastyMost, Share: hastyShare, Patience: patience, Slow: slow,
+			})
 		default:
 			err = turns.until(ctx, address, proof.checks, probe.Backoff{First: hastyFirst, Max: leisurely})
 		}
