@@ -214,12 +214,13 @@ func (r *round) stuck() bool {
 	return true
 }
 
-// wantsPods reports that the pods tell more than the slices do: from the moment that somebody wants the target, for as
-// long as the slices do not have all of its endpoints, or none while nobody waits.
+// wantsPods reports that the pods tell more than the slices do: from the moment that somebody wants the target and its
+// wish for pods is recorded (the API server has enough to do until then), for as long as the slices do not have all of its
+// endpoints, or none while nobody waits.
 func (r *round) wantsPods() bool {
 	switch spec := r.state.Spec; {
 	case r.service.pods == nil:
-		return r.wanted && (spec <= 0 || r.bySlices < int(spec))
+		return r.wanted && (spec < 0 || r.bySlices < int(spec))
 	case r.onTrust:
 		return true
 	case spec == 0, len(r.ready) > 0 && !r.wanted:
