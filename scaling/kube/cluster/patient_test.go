@@ -27,7 +27,12 @@ func TestTheCacheIsUpToDateSoonAfterAnOutage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Cache.Start(ctx) }()
-	defer func() { cancel(); <-ended }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
 	await(t, c, "kubernetes", 20*time.Second)
 
 	// After the second, informers left to themselves ask every half minute.
