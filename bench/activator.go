@@ -32,7 +32,7 @@ func startActivator(ctx context.Context, dir, services string, args ...string) (
 		control: fmt.Sprintf("127.0.0.1:%d", ports[1]),
 		metrics: fmt.Sprintf("127.0.0.1:%d", ports[2]),
 	}
-	file := filepath.Join(dir, "dormouse.yaml")
+	file := filepath.Join(dir, fmt.Sprintf("dormouse-%d.yaml", ports[0])) // several may run at once
 	config := fmt.Sprintf("listen: {http: %q, control: %q, metrics: %q}\nservices:\n%s", a.http, a.control, a.metrics, services)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("write the configuration: %w", err)

@@ -24,22 +24,26 @@ type flush struct {
 
 // cold measures cold starts. The application listens with a backlog of 128.
 func cold(ctx context.Context, dir string, s settings, out io.Writer) error {
-	one, err := coldStarts(ctx, dir, 1, s.coldOne, 100*time.Millisecond)
+	timesOne, timesMany, held := 25, 5, []int{100, 1000, 9500}
+	if s.quick {
+		timesOne, timesMany, held = 3, 1, []int{100, 1000}
+	}
+	one, err := coldStarts(ctx, dir, 1, timesOne, 100*time.Millisecond)
 	if err != nil {
 		return err
 	}
 	rows := map[int][]flush{1: one}
-	for _, n := range s.held {
+	for _, n := range held {
 		delay := 500 * time.Millisecond
 		if n > 5000 {
 			delay = 2 * time.Second
 		}
-		if rows[n], err = coldStarts(ctx, dir, n, s.coldMany, delay); err != nil {
+		if rows[n], err = coldStarts(ctx, dir, n, timesMany, delay); err != nil {
 			return fmt.Errorf("%d held: %w", n, err)
 		}
 		fmt.Printf("cold: %d held done\n", n)
 	}
-	reportCold(out, s, rows)
+	reportCold(out, held, rows)
 	return nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,41 +28,60 @@ import (
 	"github.com/dormouse-dev/dormouse/bench/figures"
 )
 
-// settings is how much is measured.
+// settings is how much is measured. What a section needs besides, it decides by quick.
 type settings struct {
-	rounds      int
+	quick       bool // a smoke test, which writes nothing
+	rounds      int  // of each comparison, in rotation
 	warmUp      time.Duration
 	measured    time.Duration
 	connections int
-	coldOne     int   // cold starts with one request held
-	coldMany    int   // cold starts for each larger number
-	held        []int // those numbers
-	write       bool
+}
+
+// section is a part of what is measured, and of the document.
+type section struct {
+	name    string // for -only
+	heading string // in the document
+	// measure prints its tables to out, without the heading. dir is a folder for its files, with the programs activator and app in it.
+	measure func(ctx context.Context, dir string, s settings, out io.Writer) error
+}
+
+// sections are in the order of the document.
+func sections() []section {
+	return []section{
+		{"warm", "Warm", warm},
+		{"cold", "Cold", cold},
+	}
+}
+
+// roles are what this program is when it starts itself as another process: DORMOUSE_BENCH_ROLE names one. They get the arguments.
+func roles() map[string]func(args []string) error {
+	return map[string]func(args []string) error{
+		"reverseproxy": reverseProxy,
+	}
 }
 
 func main() {
-	if role := os.Getenv("DORMOUSE_BENCH_ROLE"); role == "reverseproxy" {
-		if err := reverseProxy(os.Args[1], os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, "reverseproxy:", err)
+	if name := os.Getenv("DORMOUSE_BENCH_ROLE"); name != "" {
+		role, ok := roles()[name]
+		if !ok {
+			role = func([]string) error { return errors.New("there is no such role") }
+		}
+		if err := role(os.Args[1:]); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 			os.Exit(1)
 		}
 		return
 	}
-	s := settings{
-		rounds: 7, warmUp: time.Second, measured: 3 * time.Second, connections: 64,
-		coldOne: 25, coldMany: 5, held: []int{100, 1000, 9500}, write: true,
-	}
+	s := settings{rounds: 9, warmUp: time.Second, measured: 3 * time.Second, connections: 64}
 	if os.Getenv("BENCH_QUICK") == "1" {
-		s = settings{
-			rounds: 1, warmUp: time.Second, measured: time.Second, connections: 64,
-			coldOne: 3, coldMany: 1, held: []int{100, 1000},
-		}
+		s = settings{quick: true, rounds: 1, warmUp: time.Second, measured: time.Second, connections: 64}
 	}
-	flag.IntVar(&s.rounds, "rounds", s.rounds, "rounds of the warm comparison")
+	flag.IntVar(&s.rounds, "rounds", s.rounds, "rounds of each comparison")
+	only := flag.String("only", "", "sections to measure, with commas between, of "+names(sections())+"; empty: all")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, s)
+	err := run(ctx, s, *only)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -69,7 +89,11 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, s settings) (err error) {
+func run(ctx context.Context, s settings, only string) (err error) {
+	chosen, err := choose(sections(), only)
+	if err != nil {
+		return err
+	}
 	if err := needPrograms(); err != nil {
 		return err
 	}
@@ -78,6 +102,68 @@ func run(ctx context.Context, s settings) (err error) {
 		return fmt.Errorf("make a folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	if err := build(ctx, dir); err != nil {
+		return err
+	}
+
+	var parts []figures.Part
+	for _, one := range chosen {
+		began := time.Now()
+		var text strings.Builder
+		out := io.MultiWriter(os.Stdout, &text)
+		fmt.Printf("\n## %s\n\n", one.heading)
+		fmt.Fprint(out, conditions())
+		if err := one.measure(ctx, dir, s, out); err != nil {
+			return fmt.Errorf("%s: %w", one.name, err)
+		}
+		parts = append(parts, figures.Part{Heading: one.heading, Text: text.String()})
+		fmt.Printf("\n%s: took %.0f s\n", one.name, time.Since(began).Seconds())
+	}
+	if s.quick {
+		return nil
+	}
+	var order []string
+	for _, one := range sections() {
+		order = append(order, one.heading)
+	}
+	if err := figures.WriteLaptop("docs/benchmarks.md", introduction, order, parts); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	fmt.Println("\nWritten to docs/benchmarks.md.")
+	return nil
+}
+
+var errSection = errors.New("no such section")
+
+// choose returns the sections that are named, in their order; all of them where none is.
+func choose(all []section, only string) (chosen []section, err error) {
+	if only == "" {
+		return all, nil
+	}
+	wanted := strings.Split(only, ",")
+	for _, name := range wanted {
+		if !slices.ContainsFunc(all, func(s section) bool { return s.name == name }) {
+			return nil, fmt.Errorf("%q: %w; there are %s", name, errSection, names(all))
+		}
+	}
+	for _, one := range all {
+		if slices.Contains(wanted, one.name) {
+			chosen = append(chosen, one)
+		}
+	}
+	return chosen, nil
+}
+
+func names(all []section) string {
+	var n []string
+	for _, one := range all {
+		n = append(n, one.name)
+	}
+	return strings.Join(n, ", ")
+}
+
+// build builds the programs that are measured, as they are shipped.
+func build(ctx context.Context, dir string) error {
 	for name, pkg := range map[string]string{"activator": "./cmd/activator", "app": "./test/app"} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, name), pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -85,22 +171,6 @@ func run(ctx context.Context, s settings) (err error) {
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("build %s: %w", pkg, err)
 		}
-	}
-
-	var report strings.Builder
-	out := io.MultiWriter(os.Stdout, &report)
-	heading(out, s)
-	if err := warm(ctx, dir, s, out); err != nil {
-		return fmt.Errorf("warm: %w", err)
-	}
-	if err := cold(ctx, dir, s, out); err != nil {
-		return fmt.Errorf("cold: %w", err)
-	}
-	if s.write {
-		if err := figures.WriteLaptop("docs/benchmarks.md", report.String()); err != nil {
-			return fmt.Errorf("write the report: %w", err)
-		}
-		fmt.Println("\nWritten to docs/benchmarks.md.")
 	}
 	return nil
 }

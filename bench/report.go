@@ -12,21 +12,21 @@ import (
 	"github.com/dormouse-dev/dormouse/bench/figures"
 )
 
-func heading(out io.Writer, s settings) {
-	fmt.Fprintf(out, `# Benchmarks
+// introduction begins the document.
+const introduction = `# Benchmarks
 
-As measured by `+"`make bench`"+` on %s: %s, %d cores, %s, %s, %s, %s.
-Every figure is a median, with the smallest and the largest in brackets. Everything runs on the same cores, the load generator
-too.
-`, time.Now().UTC().Format("2006-01-02"), figures.CPU(), runtime.NumCPU(), figures.Kernel(), runtime.Version(),
-		firstLine("nginx", "-v"), firstLine("haproxy", "-v"))
-	_ = s
+As measured by ` + "`make bench`" + `; each part says when, and on what. Every figure is a median, with the smallest and the largest in
+brackets. Everything runs on the same cores, the load generator too. A ratio compares within one round: below 1 is less.
+`
+
+// conditions begins a section: each may have been measured by itself.
+func conditions() string {
+	return fmt.Sprintf("Measured on %s: %s, %d cores, %s, %s, %s, %s.\n", time.Now().UTC().Format("2006-01-02"), figures.CPU(), runtime.NumCPU(),
+		figures.Kernel(), runtime.Version(), firstLine("nginx", "-v"), firstLine("haproxy", "-v"))
 }
 
 func reportWarm(out io.Writer, s settings, all []*rival, samples map[string][]sample, allocs float64) {
 	fmt.Fprintf(out, `
-## Warm
-
 One application (nginx, 128 bytes), %d connections, %d rounds of %v each, in rotation. CPU is the proxy's own, user and system,
 per 100,000 requests. A ratio compares within one round; below 1 is less CPU.
 
@@ -50,10 +50,8 @@ per 100,000 requests. A ratio compares within one round; below 1 is less CPU.
 	fmt.Fprintf(out, "\nHeap allocations of the activator per warm request, both sides together: %.1f.\n", allocs)
 }
 
-func reportCold(out io.Writer, s settings, rows map[int][]flush) {
+func reportCold(out io.Writer, held []int, rows map[int][]flush) {
 	fmt.Fprint(out, `
-## Cold
-
 Time from the moment the application listens (it says so, with a listen backlog of 128) to the first byte of an answer at the
 client: what finding out that it is ready, and flushing, add to the application's own start. "From the proof" is the part of the
 first answer behind the first successful probe, by the activator's own clock. Each request is on a connection of its own. Dropped: connections to the application that the kernel dropped because its backlog was full.
@@ -64,7 +62,7 @@ first answer behind the first successful probe, by the activator's own clock. Ea
 	ms := func(pick func(flush) time.Duration) func(flush) float64 {
 		return func(f flush) float64 { return pick(f).Seconds() * 1000 }
 	}
-	for _, n := range append([]int{1}, s.held...) {
+	for _, n := range append([]int{1}, held...) {
 		f := rows[n]
 		var drops int64
 		memory := ""

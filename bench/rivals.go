@@ -75,7 +75,8 @@ func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
 
 // reverseProxy is the standard library's proxy at its best: with as many idle connections as it may need, because its
 // default of two would measure dialing, and with a pool of buffers, because its default allocates 32 KiB per request.
-func reverseProxy(listen, backend string) error {
+func reverseProxy(args []string) error {
+	listen, backend := args[0], args[1]
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})
 	proxy.BufferPool = new(buffers)
 	proxy.Transport = &http.Transport{MaxIdleConnsPerHost: 1024, DisableCompression: true}

@@ -69,25 +69,48 @@ func Kernel() string {
 // ClusterHeading begins the part of the document that make bench-cold writes. What is before it is make bench's.
 const ClusterHeading = "## Cold starts on Kubernetes\n"
 
-// WriteLaptop replaces what make bench wrote into a document, and leaves the rest.
-func WriteLaptop(path, text string) error {
-	_, cluster, err := parts(path)
+// Part is one of the document's: what is below a heading of the second level.
+type Part struct {
+	Heading string // without "## "
+	Text    string // without the heading
+}
+
+// WriteLaptop replaces in a document the parts that make bench measured, and the introduction. Other parts stay, unless the
+// document's order has no such heading. A part that is new goes where the order has it. What make bench-cold wrote comes
+// last, and stays.
+func WriteLaptop(path, introduction string, order []string, measured []Part) error {
+	laptop, cluster, err := split(path)
 	if err != nil {
 		return err
 	}
-	return write(path, text, cluster)
+	texts := make(map[string]string)
+	for i, part := range strings.Split("\n"+laptop, "\n## ") {
+		if heading, text, found := strings.Cut(part, "\n"); found && i > 0 {
+			texts[heading] = text
+		}
+	}
+	for _, part := range measured {
+		texts[part.Heading] = part.Text
+	}
+	all := strings.TrimSpace(introduction) + "\n"
+	for _, heading := range order {
+		if text, ok := texts[heading]; ok {
+			all += fmt.Sprintf("\n## %s\n\n%s\n", heading, strings.TrimSpace(text))
+		}
+	}
+	return write(path, all, cluster)
 }
 
 // WriteCluster replaces what make bench-cold wrote into a document; text begins with ClusterHeading.
 func WriteCluster(path, text string) error {
-	laptop, _, err := parts(path)
+	laptop, _, err := split(path)
 	if err != nil {
 		return err
 	}
 	return write(path, laptop, text)
 }
 
-func parts(path string) (laptop, cluster string, err error) {
+func split(path string) (laptop, cluster string, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", "", err

@@ -25,20 +25,36 @@ func TestQuantiles(t *testing.T) {
 	}
 }
 
-// Either benchmark may be run alone, and in any order.
-func TestEachBenchmarkReplacesItsOwnPartOfTheDocument(t *testing.T) {
+// Each part may be measured alone, and in any order.
+func TestEachMeasurementReplacesItsOwnPartOfTheDocument(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "benchmarks.md")
-	steps := []struct {
-		write      func(path, text string) error
-		text, want string
-	}{
-		{WriteLaptop, "# Benchmarks\n\nwarm 1\n", "# Benchmarks\n\nwarm 1\n"},
-		{WriteCluster, ClusterHeading + "\ncluster 1\n", "# Benchmarks\n\nwarm 1\n\n" + ClusterHeading + "\ncluster 1\n"},
-		{WriteLaptop, "# Benchmarks\n\nwarm 2\n", "# Benchmarks\n\nwarm 2\n\n" + ClusterHeading + "\ncluster 1\n"},
-		{WriteCluster, ClusterHeading + "\ncluster 2\n", "# Benchmarks\n\nwarm 2\n\n" + ClusterHeading + "\ncluster 2\n"},
+	laptop := func(parts ...Part) func() error {
+		return func() error { return WriteLaptop(path, "# Benchmarks\n", []string{"Warm", "Bulk", "Cold"}, parts) }
 	}
-	for i, step := range steps {
-		if err := step.write(path, step.text); err != nil {
+	cluster := func(text string) func() error {
+		return func() error { return WriteCluster(path, ClusterHeading+"\n"+text) }
+	}
+	for i, step := range []struct {
+		write func() error
+		want  string
+	}{
+		{laptop(Part{"Cold", "cold 1\n"}), "# Benchmarks\n\n## Cold\n\ncold 1\n"},
+		{laptop(Part{"Warm", "\nwarm 1\n\n### GET\n"}), "# Benchmarks\n\n## Warm\n\nwarm 1\n\n### GET\n\n## Cold\n\ncold 1\n"},
+		{cluster("cluster 1\n"), "# Benchmarks\n\n## Warm\n\nwarm 1\n\n### GET\n\n## Cold\n\ncold 1\n\n" + ClusterHeading + "\ncluster 1\n"},
+		{
+			laptop(Part{"Warm", "warm 2\n"}, Part{"Bulk", "bulk 1\n"}),
+			"# Benchmarks\n\n## Warm\n\nwarm 2\n\n## Bulk\n\nbulk 1\n\n## Cold\n\ncold 1\n\n" + ClusterHeading + "\ncluster 1\n",
+		},
+		{
+			cluster("cluster 2\n"),
+			"# Benchmarks\n\n## Warm\n\nwarm 2\n\n## Bulk\n\nbulk 1\n\n## Cold\n\ncold 1\n\n" + ClusterHeading + "\ncluster 2\n",
+		},
+		{
+			func() error { return WriteLaptop(path, "# Benchmarks\n", []string{"Cold"}, nil) },
+			"# Benchmarks\n\n## Cold\n\ncold 1\n\n" + ClusterHeading + "\ncluster 2\n",
+		},
+	} {
+		if err := step.write(); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := os.ReadFile(path); err != nil || string(got) != step.want {
