@@ -1,4 +1,4 @@
-package httpx_test
+package wire
 
 import (
 	"crypto/sha256"

@@ -1,9 +1,8 @@
-package httpx_test
+package wire
 
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -174,77 +173,5 @@ func TestAPipelinedRequestIsServedWhileDraining(t *testing.T) {
 	answers, err := io.ReadAll(c)
 	if n := strings.Count(string(answers), "HTTP/1.1 200"); n != 2 || err != nil {
 		t.Errorf("got %d answers and %v, want 2", n, err)
-	}
-}
-
-// leavingWriter is a client that leaves when the answer is complete, but for what the engine does about it.
-type leavingWriter struct {
-	*httptest.ResponseRecorder
-	leave func()
-}
-
-func (w *leavingWriter) Write(p []byte) (int, error) {
-	w.leave()
-	<-time.After(20 * time.Millisecond) // until the engine has noticed, of which nothing tells
-	return w.ResponseRecorder.Write(p)
-}
-
-// newHandler returns an engine alone, without sockets of its own on the client's side.
-func newHandler(t *testing.T, options httpx.Options) (*httpx.Handler, *hold.Gates) {
-	t.Helper()
-	gates := new(hold.Gates)
-	counters, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	service := &scaling.Service{Key: key, Hold: scaling.Hold{Timeout: time.Second}, Timeouts: scaling.Timeouts{Dial: time.Second}}
-	gate := gates.Adopt([]*scaling.Service{service})[0]
-	table, _ := route.Build([]route.Rule[*httpx.Service]{
-		{Service: service, Value: httpx.NewService(gate, counters.Service("web", "shop"))},
-	}, route.Options{})
-	options.Logger, options.Unrouted = zap.NewNop(), counters.Service("", "")
-	h := httpx.New(options)
-	h.Adopt(table)
-	return h, gates
-}
-
-func TestMessagesOfFailuresAreForClientsOnLoopbackOnly(t *testing.T) {
-	h, gates := newHandler(t, httpx.Options{Reveal: true})
-	gates.Publish(key, &scaling.View{Failure: &scaling.Failure{Reason: scaling.ReasonNotFound, Message: "no such file: shop"}})
-	for client, told := range map[string]bool{
-		"127.0.0.1:1": true, "[::1]:1": true, "127.8.9.1:1": true,
-		"192.0.2.1:1": false, "[2001:db8::1]:1": false, "[::ffff:192.0.2.1]:1": false, "": false, "@": false,
-	} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-		r.Host, r.RemoteAddr = host, client
-		r.Header.Set("X-Forwarded-For", "127.0.0.1")
-		answer := httptest.NewRecorder()
-		h.ServeHTTP(answer, r)
-		if got := strings.Contains(answer.Body.String(), "no such file"); got != told || !strings.Contains(answer.Body.String(), "NotFound") {
-			t.Errorf("%q is told %s", client, answer.Body)
-		}
-	}
-}
-
-func TestAConnectionThatWasInterruptedCarriesNobodyElse(t *testing.T) {
-	h, gates := newHandler(t, httpx.Options{})
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
-	defer up.Close()
-	gates.Publish(key, &scaling.View{Ready: []scaling.Endpoint{{ID: "a", Address: addressOf(up.URL), Protocol: scaling.ProtocolHTTP1}}})
-
-	ctx, leave := context.WithCancel(t.Context())
-	first := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
-	first.Host = host
-	func() {
-		defer func() { _ = recover() }() // http.ErrAbortHandler, for its client has left
-		h.ServeHTTP(&leavingWriter{httptest.NewRecorder(), leave}, first)
-	}()
-
-	second := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("x"))
-	second.Host = host
-	answer := httptest.NewRecorder()
-	h.ServeHTTP(answer, second)
-	if answer.Code != http.StatusOK || answer.Body.String() != "hello" {
-		t.Errorf("got %d %q", answer.Code, answer.Body)
 	}
 }

@@ -1,4 +1,4 @@
-package httpx_test
+package wire
 
 import (
 	"net/http"
