@@ -7,20 +7,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/zap"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/dormouse-dev/dormouse/activator/hold"
-	"github.com/dormouse-dev/dormouse/activator/httpx"
-	"github.com/dormouse-dev/dormouse/activator/route"
-	"github.com/dormouse-dev/dormouse/metrics"
 	"github.com/dormouse-dev/dormouse/scaling"
 )
 
