@@ -3,8 +3,8 @@ package activator
 import (
 	"go.uber.org/zap"
 
-	"github.com/dormouse-dev/dormouse/activator/httpx"
 	"github.com/dormouse-dev/dormouse/activator/route"
+	"github.com/dormouse-dev/dormouse/activator/service"
 	"github.com/dormouse-dev/dormouse/scaling"
 )
 
@@ -12,12 +12,12 @@ import (
 // too. It returns the routes that cannot be accepted, and logs those that are new. It must not be called by two at once.
 func (s *Server) Adopt(services []*scaling.Service) []route.Conflict {
 	gates := s.config.Gates.Adopt(services)
-	rules := make([]route.Rule[*httpx.Service], len(services))
-	known := make(map[scaling.Key]*httpx.Service, len(services))
-	for i, service := range services {
-		key := service.Key
-		known[key] = httpx.NewService(gates[i], s.config.Metrics.Service(key.Namespace, key.Name))
-		rules[i] = route.Rule[*httpx.Service]{Service: service, Value: known[key]}
+	rules := make([]route.Rule[*service.Service], len(services))
+	known := make(map[scaling.Key]*service.Service, len(services))
+	for i, described := range services {
+		key := described.Key
+		known[key] = service.New(gates[i], s.config.Metrics.Service(key.Namespace, key.Name))
+		rules[i] = route.Rule[*service.Service]{Service: described, Value: known[key]}
 	}
 	table, conflicts := route.Build(rules, s.config.Routes)
 	s.handler.Adopt(table)

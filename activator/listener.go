@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dormouse-dev/dormouse/activator/httpx"
+	"github.com/dormouse-dev/dormouse/activator/service"
 )
 
 const (
@@ -35,8 +36,8 @@ var errClosing = errors.New("listener is closing")
 // listener accepts connections while there is room for them.
 type listener struct {
 	net.Listener
-	tls         *tls.Config        // or nil
-	destination *httpx.Destination // or nil
+	tls         *tls.Config          // or nil
+	destination *service.Destination // or nil
 	connections *connections
 	closing     chan struct{} // closed when it is to be closed
 	stoppedAt   time.Time     // set before closing is closed
@@ -149,7 +150,7 @@ func (cs *connections) len() int {
 	return len(cs.open)
 }
 
-func (cs *connections) add(c net.Conn, destination *httpx.Destination) *httpx.Conn {
+func (cs *connections) add(c net.Conn, destination *service.Destination) *httpx.Conn {
 	var conn *httpx.Conn
 	conn = httpx.NewConn(c, destination, func() { cs.remove(conn) })
 	cs.mu.Lock()

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/dormouse-dev/dormouse/activator/httpx"
+	"github.com/dormouse-dev/dormouse/activator/service"
 	"github.com/dormouse-dev/dormouse/scaling"
 )
 
@@ -29,18 +29,18 @@ type ports struct {
 	changed     func()         // a port was opened or closed
 	group       sync.WaitGroup // the goroutines
 
-	mu       sync.Mutex                     // guards the following
-	accept   func(*listener) error          // until the listener is stopped; nil before start and after stop
-	open     map[int32]*port                // those to be open, by number
-	ending   map[int32]<-chan struct{}      // the goroutine begun last for a number, until it ends
-	services map[scaling.Key]*httpx.Service // that destinations lead to
+	mu       sync.Mutex                       // guards the following
+	accept   func(*listener) error            // until the listener is stopped; nil before start and after stop
+	open     map[int32]*port                  // those to be open, by number
+	ending   map[int32]<-chan struct{}        // the goroutine begun last for a number, until it ends
+	services map[scaling.Key]*service.Service // that destinations lead to
 }
 
 // port is one of them, for as long as it has one owner.
 type port struct {
 	number      int32
 	service     scaling.Key
-	destination *httpx.Destination
+	destination *service.Destination
 	bound       atomic.Bool
 	stop        context.CancelFunc // or nil: there is no goroutine yet
 }
@@ -71,7 +71,7 @@ func (ps *ports) adopt(owners map[int32]scaling.Key) {
 		if ps.open[number] != nil {
 			continue
 		}
-		p := &port{number: number, service: owner, destination: new(httpx.Destination)}
+		p := &port{number: number, service: owner, destination: new(service.Destination)}
 		p.destination.Adopt(ps.services[owner])
 		ps.open[number] = p
 		if ps.accept != nil {
@@ -81,7 +81,7 @@ func (ps *ports) adopt(owners map[int32]scaling.Key) {
 }
 
 // lead makes these the services that ports lead to.
-func (ps *ports) lead(services map[scaling.Key]*httpx.Service) {
+func (ps *ports) lead(services map[scaling.Key]*service.Service) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	ps.services = services

@@ -19,6 +19,8 @@ import (
 	"github.com/dormouse-dev/dormouse/activator/hold"
 	"github.com/dormouse-dev/dormouse/activator/httpx"
 	"github.com/dormouse-dev/dormouse/activator/route"
+	"github.com/dormouse-dev/dormouse/activator/service"
+	"github.com/dormouse-dev/dormouse/activator/tcp"
 	"github.com/dormouse-dev/dormouse/metrics"
 	"github.com/dormouse-dev/dormouse/scaling"
 )
@@ -78,6 +80,7 @@ type Listener struct {
 type Server struct {
 	config      Config
 	handler     *httpx.Handler
+	departures  *tcp.Departures
 	connections *connections
 	ports       *ports
 	ready       atomic.Bool
@@ -86,14 +89,15 @@ type Server struct {
 	hurried     sync.Once
 
 	// The following are used by Adopt alone.
-	known     map[scaling.Key]*httpx.Service // those that have metrics
-	conflicts map[route.Conflict]bool        // that were logged
+	known     map[scaling.Key]*service.Service // those that have metrics
+	conflicts map[route.Conflict]bool          // that were logged
 }
 
 // New returns a Server, which does nothing before Run.
 func New(config Config) *Server {
 	defaults(&config)
 	connections := newConnections(config.MaxConnections)
+	departures := new(tcp.Departures)
 	return &Server{
 		config: config,
 		handler: httpx.New(httpx.Options{
@@ -101,7 +105,9 @@ func New(config Config) *Server {
 			Unrouted:       config.Metrics.Service("", ""),
 			TrustedProxies: config.TrustedProxies,
 			Reveal:         config.Reveal,
+			Departures:     departures,
 		}),
+		departures:  departures,
 		connections: connections,
 		ports:       newPorts(&config, connections),
 		started:     make(chan struct{}),
@@ -145,11 +151,11 @@ func (s *Server) Run(ctx context.Context) error {
 	base, cut := context.WithCancelCause(context.Background())
 	defer cut(nil)
 	server, http2 := s.newServers(base)
-	engine, stopEngine := context.WithCancel(context.Background())
-	defer stopEngine()
+	watched, stopWatching := context.WithCancel(context.Background())
+	defer stopWatching()
 
 	ended := make(chan error, len(listeners)+1)
-	go func() { ended <- s.handler.Run(engine) }()
+	go func() { ended <- s.departures.Run(watched) }()
 	for _, l := range listeners {
 		go func() { ended <- s.serve(server, l) }()
 	}
@@ -166,7 +172,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.handler.Drain() // who sees that it is not ready any more is told so by every answer
 	s.ready.Store(false)
 	err = errors.Join(err, s.drain(listeners, http2, cut))
-	stopEngine()
+	stopWatching()
 	_ = server.Close()
 	for ; running > 0; running-- {
 		err = errors.Join(err, <-ended)

@@ -6,12 +6,13 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/dormouse-dev/dormouse/activator/service"
+	"github.com/dormouse-dev/dormouse/activator/tcp"
 	"github.com/dormouse-dev/dormouse/metrics"
 )
 
@@ -89,7 +90,7 @@ func (x *exchange) writeHeader(resp *http.Response) {
 // because the rest of its request will not be read. It may be: then the connection ends without need.
 func (x *exchange) closing(h http.Header) {
 	d := x.destination()
-	if x.handler.draining.Load() || x.r.ProtoMajor == 1 && x.body.unread() || d != nil && d.over() {
+	if x.handler.draining.Load() || x.r.ProtoMajor == 1 && x.body.unread() || d != nil && d.Over() {
 		h["Connection"] = []string{"close"}
 	}
 }
@@ -99,24 +100,8 @@ func (x *exchange) timeHold(h http.Header) {
 	if x.wait == 0 {
 		return
 	}
-	b := appendTiming(nil, "hold", x.wait)
-	if wake := x.service.Gate.Wake(); wake != nil {
-		b = appendTiming(b, "scale", wake.Scale)
-		b = appendTiming(b, "schedule", wake.Schedule)
-		b = appendTiming(b, "start", wake.Start)
-		b = appendTiming(b, "ready", wake.Ready)
-	}
+	b := service.AppendTiming(nil, x.service.Gate.Wake(), x.wait)
 	h["Server-Timing"] = append(slices.Clip(h["Server-Timing"]), string(b))
-}
-
-// appendTiming appends one metric of a Server-Timing field, in milliseconds.
-func appendTiming(b []byte, name string, d time.Duration) []byte {
-	if len(b) > 0 {
-		b = append(b, ", "...)
-	}
-	b = append(b, name...)
-	b = append(b, ";dur="...)
-	return strconv.AppendFloat(b, float64(d)/float64(time.Millisecond), 'f', 1, 64)
 }
 
 // inform passes on what an endpoint says before its answer: 103 (Early Hints) and the like. Clients of HTTP/1.0 would not
@@ -138,7 +123,7 @@ func (x *exchange) inform(code int, header http.Header) {
 	x.w.WriteHeader(code)
 	var end time.Time
 	if x.interruption.why() != causeNone {
-		end = longAgo()
+		end = tcp.LongAgo()
 	}
 	_ = control.SetWriteDeadline(end)
 	clear(h)

@@ -9,13 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-)
 
-const (
-	// lingerTime and lingerBytes bound what is still read from a client that was answered before its whole request was:
-	// closing with unread bytes in the socket would reset the connection, and the client might lose its answer.
-	lingerTime  = 500 * time.Millisecond
-	lingerBytes = 256 << 10
+	"github.com/dormouse-dev/dormouse/activator/service"
+	"github.com/dormouse-dev/dormouse/activator/tcp"
 )
 
 // errRetired is what is read from a connection that was closed for being idle.
@@ -25,9 +21,9 @@ var errRetired = errors.New("idle connection was closed")
 // so that the last answer arrives, closing so that an answer is seen to be incomplete, and knowing whether it is idle.
 type Conn struct {
 	net.Conn
-	tcp         *net.TCPConn // or nil
-	destination *Destination // or nil: each request says where it goes
-	closed      func()       // or nil
+	tcp         *net.TCPConn         // or nil
+	destination *service.Destination // or nil: each request says where it goes
+	closed      func()               // or nil
 
 	used    atomic.Bool  // bytes were read
 	http2   atomic.Bool  // it has carried a request of HTTP/2
@@ -50,7 +46,7 @@ const retired = -1
 
 // NewConn wraps an accepted connection, whose requests all go to the destination; where that is nil, each goes where its
 // host and path lead. The function closed, or nil, is called once, after it was closed.
-func NewConn(c net.Conn, destination *Destination, closed func()) *Conn {
+func NewConn(c net.Conn, destination *service.Destination, closed func()) *Conn {
 	tcp, _ := c.(*net.TCPConn)
 	conn := &Conn{Conn: c, tcp: tcp, destination: destination, closed: closed}
 	conn.idle.Store(time.Now().UnixNano())
@@ -125,7 +121,7 @@ func (c *Conn) CloseWrite() error {
 // Close implements net.Conn. Where bytes of the client were not read, such as behind a request that net/http has refused by
 // itself, the connection lingers, lest a reset overtakes the answer.
 func (c *Conn) Close() error {
-	if c.tcp != nil && c.ending.Load() == endingNot && unread(c.tcp) {
+	if c.tcp != nil && c.ending.Load() == endingNot && tcp.Unread(c.tcp) {
 		c.ending.CompareAndSwap(endingNot, endingAnswer)
 	}
 	if c.ending.Load() == endingAnswer {
@@ -148,7 +144,7 @@ func (c *Conn) IdleSince() (since time.Time, unused bool) {
 // already, be it only in the socket's buffer.
 func (c *Conn) Retire() bool {
 	since := c.idle.Load()
-	if since <= 0 || (&peeker{conn: c.tcp}).readable() || !c.idle.CompareAndSwap(since, retired) {
+	if since <= 0 || c.readable() || !c.idle.CompareAndSwap(since, retired) {
 		return false
 	}
 	_ = c.Close()
@@ -175,17 +171,15 @@ func (c *Conn) close() error {
 	return err
 }
 
-// linger closes so that the client can read its answer: the write side first, and the rest when the client has closed
-// its own side, or has had time to read. See RFC 9112 section 9.6.
+// readable reports whether something was sent that nobody has read.
+func (c *Conn) readable() bool {
+	peek := tcp.NewPeeker(c.tcp)
+	return peek.Readable()
+}
+
+// linger closes so that the client can read its answer.
 func (c *Conn) linger() {
-	end := time.Now().Add(lingerTime)
-	_ = c.Conn.SetReadDeadline(end)
-	if c.tcp != nil {
-		_ = c.tcp.CloseWrite()
-	}
-	if n, err := io.CopyN(io.Discard, c.Conn, lingerBytes); n == lingerBytes && err == nil {
-		<-time.After(time.Until(end)) // no more is read, but a reset at once could overtake the answer
-	}
+	tcp.Linger(c.Conn, c.tcp)
 	_ = c.close()
 }
 
@@ -193,7 +187,7 @@ func (c *Conn) linger() {
 // taken for another request.
 func (c *Conn) lastAnswer() {
 	c.ending.CompareAndSwap(endingNot, endingAnswer)
-	_ = c.Conn.SetReadDeadline(longAgo()) // ends a Read under way
+	_ = c.Conn.SetReadDeadline(tcp.LongAgo()) // ends a Read under way
 }
 
 // abort makes closing the connection reset it. A clean end would make a body without a length look complete.
@@ -202,5 +196,5 @@ func (c *Conn) abort() {
 	if c.tcp != nil {
 		_ = c.tcp.SetLinger(0)
 	}
-	_ = c.Conn.SetDeadline(longAgo())
+	_ = c.Conn.SetDeadline(tcp.LongAgo())
 }

@@ -4,7 +4,7 @@ package httpx
 // more to send, be it the rest of the body or another request.
 func (x *exchange) watchClient() {
 	if x.watch == 0 && x.client != nil && x.client.tcp != nil && x.r.ProtoMajor == 1 {
-		x.watch = x.handler.departures.watch(x.client.tcp, x.departed)
+		x.watch = x.handler.options.Departures.Watch(x.client.tcp, x.departed)
 	}
 }
 
@@ -12,7 +12,7 @@ func (x *exchange) unwatchClient() {
 	if x.watch == 0 {
 		return
 	}
-	x.handler.departures.forget(x.client.tcp, x.watch)
+	x.handler.options.Departures.Forget(x.client.tcp, x.watch)
 	x.watch = 0
 	select {
 	case <-x.left:

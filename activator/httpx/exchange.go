@@ -14,6 +14,8 @@ import (
 
 	"github.com/dormouse-dev/dormouse/activator/balance"
 	"github.com/dormouse-dev/dormouse/activator/hold"
+	"github.com/dormouse-dev/dormouse/activator/problem"
+	"github.com/dormouse-dev/dormouse/activator/service"
 	"github.com/dormouse-dev/dormouse/metrics"
 )
 
@@ -40,7 +42,7 @@ type exchange struct {
 	r       *http.Request
 	client  *Conn // or nil: not one of ours
 	arrived time.Time
-	service *Service // or nil: none was found
+	service *service.Service // or nil: none was found
 	request request
 	body    requestBody
 
@@ -115,45 +117,45 @@ func (x *exchange) run() {
 // enter finds the service and asks at its gate. It reports false if the request is answered already.
 func (x *exchange) enter() (outcome hold.Outcome, going bool) {
 	if x.r.Method == http.MethodConnect {
-		x.refuse(problemConnect())
+		x.refuse(problem.Connect())
 		return 0, false
 	}
 	if !httpguts.ValidHeaderFieldName(x.r.Method) { // a token; on HTTP/2 net/http takes anything
-		x.refuse(problemMethod())
+		x.refuse(problem.Method())
 		return 0, false
 	}
 	path, wellFormed := pathOf(x.request.target)
 	if !wellFormed {
-		x.refuse(problemTarget())
+		x.refuse(problem.Target())
 		return 0, false
 	}
-	service, found := x.find(path)
-	if !found {
-		x.refuse(problemUnrouted(x.destination() != nil))
+	found, ok := x.find(path)
+	if !ok {
+		x.refuse(problem.Unrouted(x.destination() != nil))
 		return 0, false
 	}
-	x.service = service
-	if passedBefore(x.r.Header, service.passed) {
-		x.refuse(problemLoop())
+	x.service = found
+	if passedBefore(x.r.Header, found.Passed()) {
+		x.refuse(problem.Loop())
 		return 0, false
 	}
 	x.rewrite()
 	x.Fresh = x.body.present || !isIdempotent(x.r.Method)
 	x.Cost = x.cost()
-	return x.given(service.Gate.Acquire(&x.Waiter, x.arrived)), true
+	return x.given(found.Gate.Acquire(&x.Waiter, x.arrived)), true
 }
 
 // find returns the service that the request is for.
-func (x *exchange) find(path string) (service *Service, found bool) {
+func (x *exchange) find(path string) (*service.Service, bool) {
 	if d := x.destination(); d != nil {
-		service = d.service.Load()
-		return service, service != nil
+		found := d.Service()
+		return found, found != nil
 	}
 	return x.handler.table.Load().Match(x.r.Host, path, x.r.Header)
 }
 
 // destination returns where all requests of the client's connection go, or nil.
-func (x *exchange) destination() *Destination {
+func (x *exchange) destination() *service.Destination {
 	if x.client == nil {
 		return nil
 	}
@@ -173,7 +175,7 @@ func (x *exchange) given(outcome hold.Outcome, lease balance.Lease, refusal hold
 	return outcome
 }
 
-func (x *exchange) refuseAtGate() { x.refuse(problemOf(x.refusal)) }
+func (x *exchange) refuseAtGate() { x.refuse(problem.Of(x.refusal)) }
 
 // cost estimates the memory that the request keeps while it is held.
 func (x *exchange) cost() int64 {
@@ -193,7 +195,7 @@ func (x *exchange) cost() int64 {
 // carry sends the request to the endpoint of the lease and passes its answer on. Where the endpoint could not be reached
 // it reports that the request goes on (going), and what the gate has given it instead.
 func (x *exchange) carry() (outcome hold.Outcome, going bool) {
-	x.service.inTime()
+	x.service.InTime()
 	x.interruption.begin()
 	if x.body.present && (x.r.ContentLength < 0 || x.r.ContentLength > smallBody) {
 		x.watchClient()
@@ -266,13 +268,13 @@ func (x *exchange) lost(err error) {
 	case x.body.broken.Load():
 		x.bodyFailed()
 	case cause == causeNone:
-		x.refuse(problemUpstream())
+		x.refuse(problem.Upstream())
 	case cause == causeLeft:
 		x.status = statusLeft
 	case cause == causeDrained:
-		x.refuse(problemDraining(0))
+		x.refuse(problem.Draining(0))
 	default:
-		x.refuse(problemLate(cause))
+		x.refuse(problem.Late(cause == causeIdle))
 	}
 }
 
@@ -282,7 +284,7 @@ func (x *exchange) bodyFailed() {
 		x.status = statusLeft
 		return
 	}
-	x.refuse(problemBody())
+	x.refuse(problem.Body())
 }
 
 // end is the last thing that is done for every request. It panics with http.ErrAbortHandler where the client must see that

@@ -9,7 +9,6 @@
 package httpx
 
 import (
-	"context"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -19,6 +18,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dormouse-dev/dormouse/activator/route"
+	"github.com/dormouse-dev/dormouse/activator/service"
+	"github.com/dormouse-dev/dormouse/activator/tcp"
 	"github.com/dormouse-dev/dormouse/metrics"
 )
 
@@ -48,16 +49,18 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	// Reveal sends the messages of failures to loopback clients: on a laptop the developer is the client.
 	Reveal bool
+	// Departures tells of clients that leave while their requests are held. Where it is nil, they are noticed as far as
+	// net/http notices them.
+	Departures *tcp.Departures
 }
 
 // Handler is an HTTP proxy that waits for its endpoints. It is safe for concurrent use.
 type Handler struct {
-	options    Options
-	table      atomic.Pointer[route.Table[*Service]]
-	departures departures
-	http2      *http.Transport
-	active     atomic.Int64
-	draining   atomic.Bool
+	options  Options
+	table    atomic.Pointer[route.Table[*service.Service]]
+	http2    *http.Transport
+	active   atomic.Int64
+	draining atomic.Bool
 
 	exchanges sync.Pool // of *exchange
 	buffers   sync.Pool // of *[copySize]byte
@@ -68,17 +71,17 @@ var _ http.Handler = (*Handler)(nil)
 // New returns a Handler without routes.
 func New(options Options) *Handler {
 	h := &Handler{options: options, http2: newHTTP2Transport()}
+	if h.options.Departures == nil {
+		h.options.Departures = new(tcp.Departures) // knows of none, as nobody runs it
+	}
 	h.exchanges.New = func() any { return newExchange(h) }
 	h.buffers.New = func() any { return new([copySize]byte) }
-	h.table.Store(new(route.Table[*Service]))
+	h.table.Store(new(route.Table[*service.Service]))
 	return h
 }
 
 // Adopt makes a table the one that requests are matched against, from the next request on.
-func (h *Handler) Adopt(table *route.Table[*Service]) { h.table.Store(table) }
-
-// Run watches for clients that leave while their requests are held, until ctx ends.
-func (h *Handler) Run(ctx context.Context) error { return h.departures.run(ctx) }
+func (h *Handler) Adopt(table *route.Table[*service.Service]) { h.table.Store(table) }
 
 // Drain tells every client, with its next answer, that its connection is about to close.
 func (h *Handler) Drain() { h.draining.Store(true) }

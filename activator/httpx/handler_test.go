@@ -15,6 +15,7 @@ import (
 	"github.com/dormouse-dev/dormouse/activator/hold"
 	"github.com/dormouse-dev/dormouse/activator/httpx"
 	"github.com/dormouse-dev/dormouse/activator/route"
+	"github.com/dormouse-dev/dormouse/activator/service"
 	"github.com/dormouse-dev/dormouse/metrics"
 	"github.com/dormouse-dev/dormouse/scaling"
 )
@@ -44,10 +45,10 @@ func newHandler(t *testing.T, options httpx.Options) (*httpx.Handler, *hold.Gate
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := &scaling.Service{Key: key, Hold: scaling.Hold{Timeout: time.Second}, Timeouts: scaling.Timeouts{Dial: time.Second}}
-	gate := gates.Adopt([]*scaling.Service{service})[0]
-	table, _ := route.Build([]route.Rule[*httpx.Service]{
-		{Service: service, Value: httpx.NewService(gate, counters.Service("web", "shop"))},
+	described := &scaling.Service{Key: key, Hold: scaling.Hold{Timeout: time.Second}, Timeouts: scaling.Timeouts{Dial: time.Second}}
+	gate := gates.Adopt([]*scaling.Service{described})[0]
+	table, _ := route.Build([]route.Rule[*service.Service]{
+		{Service: described, Value: service.New(gate, counters.Service("web", "shop"))},
 	}, route.Options{})
 	options.Logger, options.Unrouted = zap.NewNop(), counters.Service("", "")
 	h := httpx.New(options)

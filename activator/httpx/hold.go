@@ -5,6 +5,7 @@ import (
 
 	"github.com/dormouse-dev/dormouse/activator/balance"
 	"github.com/dormouse-dev/dormouse/activator/hold"
+	"github.com/dormouse-dev/dormouse/activator/problem"
 	"github.com/dormouse-dev/dormouse/metrics"
 )
 
@@ -58,7 +59,7 @@ func (x *exchange) await() holdEnd {
 		return x.leave(holdCrowded)
 	}
 	var timeout <-chan time.Time
-	if bound := x.service.description.Hold.Timeout; bound > 0 {
+	if bound := x.service.Description().Hold.Timeout; bound > 0 {
 		timer := time.NewTimer(bound - began.Sub(x.arrived))
 		defer timer.Stop()
 		timeout = timer.C
@@ -106,15 +107,15 @@ func (x *exchange) holdOver(why holdEnd) {
 	switch {
 	case why == holdCrowded:
 		x.holdEnded(metrics.HoldRefused)
-		x.refuse(problemCrowded(gate.RetryAfter()))
+		x.refuse(problem.Crowded(gate.RetryAfter()))
 	case why == holdTimeout:
 		x.holdEnded(metrics.HoldTimeout)
-		waitedFor := x.waitedFor()
-		x.service.tellLate(x.handler.options.Logger, waitedFor)
-		x.refuse(problemTimeout(gate.RetryAfter(), waitedFor))
+		waitedFor := x.service.WaitedFor()
+		x.service.TellLate(x.handler.options.Logger, waitedFor)
+		x.refuse(problem.Timeout(gate.RetryAfter(), waitedFor))
 	case causeOf(x.r.Context()) == causeDrained:
 		x.holdEnded(metrics.HoldRefused)
-		x.refuse(problemDraining(gate.RetryAfter()))
+		x.refuse(problem.Draining(gate.RetryAfter()))
 	default:
 		x.holdEnded(metrics.HoldCancelled)
 		x.status = statusLeft

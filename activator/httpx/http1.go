@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dormouse-dev/dormouse/activator/balance"
+	"github.com/dormouse-dev/dormouse/activator/tcp"
 )
 
 const (
@@ -37,8 +38,9 @@ var (
 // a request's body has another one that writes it. An idle one has no goroutine: its end is found when it is to be used.
 type http1Conn struct {
 	net.Conn
-	pool *pool // where it goes when it is free, or nil: to the gate
-	peek peeker
+	pool *pool        // where it goes when it is free, or nil: to the gate
+	tcp  *net.TCPConn // that it is, or that lies beneath it
+	peek tcp.Peeker
 	r    *bufio.Reader // reads from the http1Conn itself
 	w    *bufio.Writer
 
@@ -58,7 +60,8 @@ func newHTTP1Conn(c net.Conn, p *pool) *http1Conn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
-	h.peek.conn, _ = c.(*net.TCPConn)
+	h.tcp, _ = c.(*net.TCPConn)
+	h.peek = tcp.NewPeeker(h.tcp)
 	h.r = bufio.NewReader(h)
 	h.w = bufio.NewWriter(h)
 	return h
@@ -84,11 +87,11 @@ func (c *http1Conn) Read(p []byte) (int, error) {
 }
 
 // usable reports whether an idle connection is still open, as far as the kernel knows.
-func (c *http1Conn) usable() bool { return !c.peek.readable() }
+func (c *http1Conn) usable() bool { return !c.peek.Readable() }
 
 func (c *http1Conn) loss(error) loss { return loss{reused: c.old, silent: !c.received} }
 
-func (c *http1Conn) interrupt() { _ = c.SetDeadline(longAgo()) }
+func (c *http1Conn) interrupt() { _ = c.SetDeadline(tcp.LongAgo()) }
 
 // roundTrip sends the request and returns the header of its answer. What comes before it (1xx) goes to the client.
 func (c *http1Conn) roundTrip(x *exchange) (*http.Response, error) {
@@ -260,9 +263,9 @@ func (c *http1Conn) end(x *exchange, whole bool) balance.Conn {
 	c.exchange, c.response, c.body, c.sent = nil, nil, nil, nil
 	switch {
 	case !free:
-		if !complete && c.peek.conn != nil {
-			_ = c.peek.conn.SetLinger(0) // an endpoint that does not read would not see a FIN behind what it was sent
-			_ = c.peek.conn.Close()      // TLS could not say goodbye either
+		if !complete && c.tcp != nil {
+			_ = c.tcp.SetLinger(0) // an endpoint that does not read would not see a FIN behind what it was sent
+			_ = c.tcp.Close()      // TLS could not say goodbye either
 		}
 		_ = c.Conn.Close()
 		return nil
@@ -281,7 +284,7 @@ func (c *http1Conn) surplus() bool {
 	if !ok {
 		return false
 	}
-	_ = t.SetReadDeadline(longAgo())
+	_ = t.SetReadDeadline(tcp.LongAgo())
 	n, err := t.Read(make([]byte, 1))
 	_ = t.SetReadDeadline(time.Time{})
 	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)

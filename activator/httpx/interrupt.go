@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dormouse-dev/dormouse/activator/tcp"
 )
 
 // ErrDrained is the cause with which the base context of a server ends when its requests have to end with it. Requests
@@ -52,7 +54,7 @@ func (i *interruption) reset() {
 
 // begin starts the bounds on an exchange that was given an endpoint, and to wait for its client to leave.
 func (i *interruption) begin() {
-	timeouts := &i.x.service.description.Timeouts
+	timeouts := &i.x.service.Description().Timeouts
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.on = true
@@ -110,7 +112,7 @@ func (i *interruption) touch() {
 
 // sent notes that the request's last byte was written, from when on the answer's header may be late.
 func (i *interruption) sent() {
-	bound := i.x.service.description.Timeouts.ResponseHeader
+	bound := i.x.service.Description().Timeouts.ResponseHeader
 	if bound <= 0 {
 		return
 	}
@@ -151,7 +153,7 @@ func (i *interruption) stopReadingLocked() {
 		i.x.client.lastAnswer()
 		return
 	}
-	_ = http.NewResponseController(i.x.w).SetReadDeadline(longAgo())
+	_ = http.NewResponseController(i.x.w).SetReadDeadline(tcp.LongAgo())
 }
 
 // why returns the cause for which the exchange was broken off.
@@ -180,7 +182,7 @@ func (i *interruption) checkIdle() {
 	if !i.on {
 		return
 	}
-	left := i.x.service.description.Timeouts.Idle - time.Since(time.Unix(0, i.last.Load()))
+	left := i.x.service.Description().Timeouts.Idle - time.Since(time.Unix(0, i.last.Load()))
 	if left > 0 {
 		i.idle.Reset(left)
 		return
@@ -209,10 +211,10 @@ func (i *interruption) interruptLocked(c cause) {
 		i.stopReadingLocked()
 	}
 	if i.writing { // perhaps to a client that does not read
-		_ = http.NewResponseController(i.x.w).SetWriteDeadline(longAgo())
+		_ = http.NewResponseController(i.x.w).SetWriteDeadline(tcp.LongAgo())
 	}
 	if i.switched {
-		_ = http.NewResponseController(i.x.w).SetReadDeadline(longAgo())
+		_ = http.NewResponseController(i.x.w).SetReadDeadline(tcp.LongAgo())
 	}
 }
 
@@ -226,6 +228,3 @@ func causeOf(ctx context.Context) cause {
 	}
 	return causeLeft
 }
-
-// longAgo is a deadline that ends whatever waits.
-func longAgo() time.Time { return time.Unix(1, 0) }

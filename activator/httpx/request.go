@@ -8,11 +8,9 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
-)
 
-// passedHeader lists the services through whose gates a request has gone. A request that comes back to one of them would
-// go round until something breaks; it is answered with 508 instead (RFC 5842 section 7.2).
-const passedHeader = "Dormouse-Passed"
+	"github.com/dormouse-dev/dormouse/activator/service"
+)
 
 // request is what is sent to an endpoint, apart from the client's header, which is rewritten in place: it belongs to
 // the handler.
@@ -46,11 +44,11 @@ func target(r *http.Request) string {
 	return rest[i:]
 }
 
-// passedBefore reports whether a request went through a service's gate already.
-func passedBefore(header http.Header, service string) bool {
-	for _, list := range header[passedHeader] {
+// passedBefore reports whether a request has the mark of a service whose gate it went through.
+func passedBefore(header http.Header, mark string) bool {
+	for _, list := range header[service.PassedHeader] {
 		for name := range strings.SplitSeq(list, ",") {
-			if textproto.TrimString(name) == service {
+			if textproto.TrimString(name) == mark {
 				return true
 			}
 		}
@@ -75,11 +73,11 @@ func (x *exchange) rewrite() {
 		q.add("Te", "trailers")
 	}
 	x.forwarded()
-	if before := h[passedHeader]; len(before) > 0 {
-		delete(h, passedHeader)
-		q.add(passedHeader, strings.Join(before, ", ")+", "+x.service.passed)
+	if before := h[service.PassedHeader]; len(before) > 0 {
+		delete(h, service.PassedHeader)
+		q.add(service.PassedHeader, strings.Join(before, ", ")+", "+x.service.Passed())
 	} else {
-		q.add(passedHeader, x.service.passed)
+		q.add(service.PassedHeader, x.service.Passed())
 	}
 }
 
@@ -183,7 +181,7 @@ func dropHopByHop(h http.Header) {
 // Dormouse says about it.
 func protected(name string) bool {
 	switch name {
-	case "Host", "Content-Length", "Content-Type", passedHeader:
+	case "Host", "Content-Length", "Content-Type", service.PassedHeader:
 		return true
 	}
 	return strings.HasPrefix(name, "X-Forwarded-")

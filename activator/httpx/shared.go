@@ -96,7 +96,7 @@ func (p *pool) get(x *exchange) (upstream, error) {
 func (p *pool) alone(x *exchange) (upstream, error) {
 	var config *tls.Config
 	if x.lease.Endpoint.Protocol == scaling.ProtocolHTTPS {
-		shared, err := x.service.tls()
+		shared, err := x.service.TLS()
 		if err != nil {
 			return nil, &tlsError{err}
 		}
@@ -189,7 +189,7 @@ func (p *pool) connect(x *exchange) (up upstream, conn *http.ClientConn, err err
 		}
 		return x.handler.adoptHTTP2(c, schemeOf(x.lease.Endpoint))
 	}
-	config, err := x.service.tls()
+	config, err := x.service.TLS()
 	if err != nil {
 		return nil, nil, &tlsError{err}
 	}

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+
+	"github.com/dormouse-dev/dormouse/activator/tcp"
 )
 
 var errUnasked = errors.New("switched to a protocol that was not offered")
@@ -93,7 +95,7 @@ func (x *exchange) relayOneWay(dst net.Conn, src io.Reader, buffered *bufio.Read
 		}
 		x.interruption.touch()
 	}
-	input := peeker{conn: plainTCP(carrier)}
+	input := tcp.NewPeeker(plainTCP(carrier))
 	for {
 		switch err := x.relayOnce(dst, src, &input); {
 		case errors.Is(err, io.EOF):
@@ -120,8 +122,8 @@ func plainTCP(c net.Conn) *net.TCPConn {
 
 // relayOnce copies what comes next. While nothing does, it has no buffer: most upgraded connections are silent most of
 // the time.
-func (x *exchange) relayOnce(dst io.Writer, src io.Reader, input *peeker) error {
-	if err := input.await(); err != nil {
+func (x *exchange) relayOnce(dst io.Writer, src io.Reader, input *tcp.Peeker) error {
+	if err := input.Await(); err != nil {
 		return err
 	}
 	buf := x.handler.buffer()

@@ -59,7 +59,7 @@ func (x *exchange) connect() (upstream, error) {
 // dial connects to the endpoint of the lease, over TLS if there is a configuration for it. The request's own context ends
 // it: nobody else waits for this connection.
 func (x *exchange) dial(ctx context.Context, config *tls.Config) (net.Conn, error) {
-	bound := x.service.description.Timeouts.Dial
+	bound := x.service.Description().Timeouts.Dial
 	dialer := net.Dialer{Timeout: bound}
 	if config != nil && bound > 0 {
 		var cancel context.CancelFunc

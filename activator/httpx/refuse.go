@@ -1,0 +1,59 @@
+package httpx
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/dormouse-dev/dormouse/activator/problem"
+)
+
+// refuse answers the request with a problem. It is the one place where errors become answers.
+func (x *exchange) refuse(p *problem.Problem) {
+	x.status = p.Status
+	if p.Counted != "" {
+		x.counters().Refused(p.Counted)
+	}
+	if log := x.handler.options.Logger.Check(zap.DebugLevel, "request refused"); log != nil {
+		log.Write(zap.String("problem", p.Name), zap.Int("status", p.Status), zap.String("host", x.r.Host), zap.Error(x.failure))
+	}
+	x.informing.Lock()
+	x.final = true
+	x.informing.Unlock()
+	h := x.w.Header()
+	if p.Status == http.StatusMethodNotAllowed {
+		h.Set("Allow", problem.Allow)
+	}
+	if seconds := p.RetrySeconds(); seconds > 0 {
+		h.Set("Retry-After", strconv.Itoa(seconds))
+	}
+	x.timeHold(h)
+	x.closing(h)
+	if grpc := x.r.Header.Get("Content-Type"); strings.HasPrefix(grpc, "application/grpc") {
+		// Trailers-only: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+		h.Set("Content-Type", grpc)
+		h.Set("Grpc-Status", strconv.Itoa(p.GRPCStatus()))
+		h.Set("Grpc-Message", p.Title)
+		x.w.WriteHeader(http.StatusOK)
+		return
+	}
+	body := p.Document(x.handler.options.Reveal && isLoopback(x.r.RemoteAddr))
+	h.Set("Content-Type", problem.ContentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	x.w.WriteHeader(p.Status)
+	_, _ = x.w.Write(body) // the client may have left
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && problem.IsLoopback(ip)
+}
