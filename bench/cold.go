@@ -19,7 +19,6 @@ type flush struct {
 	first, p50, last time.Duration // from the application listening to the first bytes of the answers
 	proven           time.Duration // from the first proof that the application answers to the first byte of an answer
 	drops            int64         // connections that the kernel dropped because the backlog was full
-	perHeld          int64         // bytes of resident memory per held request
 }
 
 // cold measures cold starts. The application listens with a backlog of 128.
@@ -87,17 +86,13 @@ func coldStart(ctx context.Context, a *activator, n int) (flush, error) {
 		}
 		conns[i] = c
 	}
-	idleRSS, drops := a.rss(), synDrops()
+	drops := synDrops()
 
 	answers := make([]answer, n)
 	errs := make([]error, n)
 	var all sync.WaitGroup
 	for i, c := range conns {
 		all.Go(func() { answers[i], errs[i] = ask(c) })
-	}
-	heldRSS, err := a.awaitHeld(n)
-	if err != nil {
-		return flush{}, err
 	}
 	all.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -114,29 +109,8 @@ func coldStart(ctx context.Context, a *activator, n int) (flush, error) {
 	sortDurations(took)
 	return flush{
 		proven: time.Duration(proven * float64(time.Second)), first: took[0], p50: took[n/2], last: took[n-1],
-		drops: synDrops() - drops, perHeld: (heldRSS - idleRSS) / int64(n),
+		drops: synDrops() - drops,
 	}, nil
-}
-
-// awaitHeld waits until n requests are held, and returns the resident memory then; 0 if the flush came first.
-func (a *activator) awaitHeld(n int) (int64, error) {
-	for {
-		held, err := a.metric("dormouse_process_held_requests")
-		if err != nil {
-			return 0, err
-		}
-		if int(held) >= n {
-			return a.rss(), nil
-		}
-		done, err := a.metric("dormouse_requests_total")
-		if err != nil {
-			return 0, err
-		}
-		if int(done) >= 1 {
-			return 0, nil
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }
 
 // answer is when the application said that it began to listen, and when the first byte of its answer came.

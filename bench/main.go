@@ -49,6 +49,7 @@ type section struct {
 func sections() []section {
 	return []section{
 		{"warm", "Warm", warm},
+		{"memory", "Memory", memory},
 		{"cold", "Cold", cold},
 	}
 }
@@ -57,6 +58,7 @@ func sections() []section {
 func roles() map[string]func(args []string) error {
 	return map[string]func(args []string) error{
 		"reverseproxy": reverseProxy,
+		clientsRole:    runClients,
 	}
 }
 

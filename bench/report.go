@@ -56,8 +56,8 @@ Time from the moment the application listens (it says so, with a listen backlog 
 client: what finding out that it is ready, and flushing, add to the application's own start. "From the proof" is the part of the
 first answer behind the first successful probe, by the activator's own clock. Each request is on a connection of its own. Dropped: connections to the application that the kernel dropped because its backlog was full.
 
-| held | cold starts | from the proof | first answer | median answer | last answer | dropped | memory per held request |
-|---|---|---|---|---|---|---|---|
+| held | cold starts | from the proof | first answer | median answer | last answer | dropped |
+|---|---|---|---|---|---|---|
 `)
 	ms := func(pick func(flush) time.Duration) func(flush) float64 {
 		return func(f flush) float64 { return pick(f).Seconds() * 1000 }
@@ -65,18 +65,14 @@ first answer behind the first successful probe, by the activator's own clock. Ea
 	for _, n := range append([]int{1}, held...) {
 		f := rows[n]
 		var drops int64
-		memory := ""
 		for _, one := range f {
 			drops += one.drops
 		}
-		if n >= 1000 {
-			memory = spread(values(f, func(f flush) float64 { return float64(f.perHeld) / 1024 }), "%.1f KiB")
-		}
-		fmt.Fprintf(out, "| %d | %d | %s | %s | %s | %s | %d | %s |\n", n, len(f),
+		fmt.Fprintf(out, "| %d | %d | %s | %s | %s | %s | %d |\n", n, len(f),
 			spread(values(f, ms(func(f flush) time.Duration { return f.proven })), "%.2f ms"),
 			spread(values(f, ms(func(f flush) time.Duration { return f.first })), "%.2f ms"),
 			spread(values(f, ms(func(f flush) time.Duration { return f.p50 })), "%.2f ms"),
-			spread(values(f, ms(func(f flush) time.Duration { return f.last })), "%.2f ms"), drops, memory)
+			spread(values(f, ms(func(f flush) time.Duration { return f.last })), "%.2f ms"), drops)
 	}
 }
 

@@ -117,10 +117,10 @@ func writeNginx(dir, name, http string) (string, error) {
 	file := filepath.Join(dir, name+".conf")
 	config := fmt.Sprintf(`daemon off;
 worker_processes auto;
-worker_rlimit_nofile 16384;
+worker_rlimit_nofile 20000;
 pid %[1]s/%[2]s.pid;
 error_log %[1]s/%[2]s.log;
-events { worker_connections 8192; }
+events { worker_connections 19000; }
 http {
     access_log off;
     client_body_temp_path %[1]s/%[2]s-1; proxy_temp_path %[1]s/%[2]s-2; fastcgi_temp_path %[1]s/%[2]s-3;
