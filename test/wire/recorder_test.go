@@ -143,7 +143,7 @@ func ambiguity(wire string, more int) string {
 		if !ok {
 			name, value, ok = strings.Cut(line, ":")
 		}
-		if !ok || name == "" || strings.ContainsAny(name, " \t,;\"()/<>?@[]{}\\=") || strings.TrimSpace(value) != value {
+		if !ok || name == "" || strings.ContainsAny(name, " \t,;\"()/<>?@[]{}\\=") {
 			return fmt.Sprintf("odd field %q", line)
 		}
 		count[strings.ToLower(name)]++

