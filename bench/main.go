@@ -48,7 +48,9 @@ type section struct {
 // sections are in the order of the document.
 func sections() []section {
 	return []section{
-		{"warm", "Warm", warm},
+		{"warm", "Warm, as much as is answered", warm},
+		{"open", "Warm, at a fixed rate", open},
+		{"allocations", "Allocations", allocations},
 		{"memory", "Memory", memory},
 		{"cold", "Cold", cold},
 	}
@@ -58,6 +60,7 @@ func sections() []section {
 func roles() map[string]func(args []string) error {
 	return map[string]func(args []string) error{
 		"reverseproxy": reverseProxy,
+		paceRole:       pace,
 		clientsRole:    runClients,
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is a server under measurement.
@@ -70,30 +72,28 @@ func (p *process) stop() {
 	}
 }
 
-// tick is the unit of times in /proc/PID/stat: USER_HZ, which is 100 on every Linux that Go runs on.
-const tick = 10 * time.Millisecond
-
-// cpu returns the CPU time that the process and its children have used so far. Children named except are not counted: the
-// activator's are the backend.
-func (p *process) cpu(except string) time.Duration {
+// pids are the process and, where they do its work, its children: nginx's workers. (The activator's children are the backend.)
+func (p *process) pids(withChildren bool) []int {
 	pids := []int{p.cmd.Process.Pid}
-	for _, child := range children(p.cmd.Process.Pid) {
-		if except == "" {
-			pids = append(pids, child)
-		}
+	if withChildren {
+		pids = append(pids, children(p.cmd.Process.Pid)...)
 	}
-	var sum time.Duration
+	return pids
+}
+
+// cpu returns the CPU time, user and system, that processes have used so far, threads that ended included. It is the sum
+// that /proc/PID/stat divides into user and system time, in nanoseconds rather than in ticks of 10 ms.
+func cpu(pids []int) (sum time.Duration, err error) {
 	for _, pid := range pids {
-		fields := statFields(pid)
-		if len(fields) < 15 {
-			continue
+		// A process's clock, of which this is the number: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of Linux's posix-timers.h.
+		const sched = 2
+		var t unix.Timespec
+		if err := unix.ClockGettime(int32(^pid<<3|sched), &t); err != nil {
+			return 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
 		}
-		for _, f := range fields[11:13] { // utime, stime: fields 14 and 15 of proc(5), after pid and name
-			n, _ := strconv.Atoi(f)
-			sum += time.Duration(n) * tick
-		}
+		sum += time.Duration(t.Nano())
 	}
-	return sum
+	return sum, nil
 }
 
 // statFields returns the fields of /proc/PID/stat from the third on.
@@ -114,21 +114,6 @@ func children(parent int) (pids []int) {
 		}
 	}
 	return pids
-}
-
-// rss returns the process's resident memory in bytes.
-func (p *process) rss() int64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return n << 10
-		}
-	}
-	return 0
 }
 
 // freePort returns a loopback port that nobody listens on.

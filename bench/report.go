@@ -25,29 +25,73 @@ func conditions() string {
 		figures.Kernel(), runtime.Version(), firstLine("nginx", "-v"), firstLine("haproxy", "-v"))
 }
 
-func reportWarm(out io.Writer, s settings, all []*rival, samples map[string][]sample, allocs float64) {
-	fmt.Fprintf(out, `
-One application (nginx, 128 bytes), %d connections, %d rounds of %v each, in rotation. CPU is the proxy's own, user and system,
-per 100,000 requests. A ratio compares within one round; below 1 is less CPU.
+// atMost is how many times nginx's CPU time the activator's may be.
+const atMost = 1.1
 
-| | requests/s | CPU-s per 100k | ratio to ReverseProxy | ratio to nginx | p50 | p99 |
-|---|---|---|---|---|---|---|
+func reportWarm(out io.Writer, s settings, rivals []*rival, cells []cell) {
+	fmt.Fprintf(out, `
+One application (nginx), %d connections, %d rounds of %v each, in rotation. CPU is the proxy's own, user and system.
 `, s.connections, s.rounds, s.measured)
-	for _, r := range all {
-		mine := samples[r.name]
-		cpu := func(s sample) float64 { return s.cpu }
-		cpuText, toProxy, toNginx := "", "", ""
-		if r.process != nil {
-			cpuText = spread(values(mine, cpu), "%.2f")
-			toProxy = spread(ratios(mine, samples[reverseProxyName]), "%.2f")
-			toNginx = spread(ratios(mine, samples[nginxName]), "%.2f")
-		}
-		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", r.name,
-			spread(values(mine, func(s sample) float64 { return s.perSecond }), "%.0f"), cpuText, toProxy, toNginx,
-			spread(values(mine, func(s sample) float64 { return s.p50.Seconds() * 1000 }), "%.2f ms"),
-			spread(values(mine, func(s sample) float64 { return s.p99.Seconds() * 1000 }), "%.2f ms"))
+	if cells[0].rate > 0 {
+		fmt.Fprint(out, `Requests are sent evenly, whether or not earlier ones were answered, and their time counts from when they were due.
+`)
 	}
-	fmt.Fprintf(out, "\nHeap allocations of the activator per warm request, both sides together: %.1f.\n", allocs)
+	for _, c := range cells {
+		rate := ""
+		if c.rate > 0 {
+			rate = fmt.Sprintf(", %d a second", c.rate)
+		}
+		fmt.Fprintf(out, `
+### %s%s
+
+| | CPU per request | ratio to nginx | ≤ %v | requests/s | p50 | p99 |
+|---|---|---|---|---|---|---|
+`, c.kind.name, rate, atMost)
+		for _, r := range rivals {
+			mine := c.samples[r.name]
+			if len(mine) == 0 {
+				continue
+			}
+			compared, verdict := "", ""
+			if r.name != directName {
+				to := ratios(mine, c.samples[nginxName])
+				compared = spread(to, "%.2f")
+				if r.judged {
+					verdict = judge(to)
+				}
+			}
+			fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", r.name, spread(values(mine, func(s sample) float64 { return s.cpu }), "%.1f µs"),
+				compared, verdict, spread(values(mine, func(s sample) float64 { return s.perSecond }), "%.0f"),
+				spread(values(mine, func(s sample) float64 { return s.p50.Seconds() * 1000 }), "%.2f ms"),
+				spread(values(mine, func(s sample) float64 { return s.p99.Seconds() * 1000 }), "%.2f ms"))
+		}
+	}
+}
+
+// judge says whether the median ratio is low enough.
+func judge(ratios []float64) string {
+	if middle(ratios) <= atMost {
+		return "yes"
+	}
+	return "no"
+}
+
+func reportAllocations(out io.Writer, all []engine, perRequest map[string][]float64) {
+	fmt.Fprint(out, `
+Heap allocations per warm request, both sides together, by the activator's own Go runtime's count between two collections.
+
+| |`)
+	for _, q := range kinds() {
+		fmt.Fprintf(out, " %s |", q.name)
+	}
+	fmt.Fprintf(out, "\n|---|%s\n", strings.Repeat("---|", len(kinds())))
+	for _, e := range all {
+		fmt.Fprintf(out, "| %s |", e.name)
+		for _, n := range perRequest[e.name] {
+			fmt.Fprintf(out, " %.2f |", n)
+		}
+		fmt.Fprintln(out)
+	}
 }
 
 func reportCold(out io.Writer, held []int, rows map[int][]flush) {
@@ -96,13 +140,15 @@ func spread(v []float64, format string) string {
 	if len(v) == 0 {
 		return ""
 	}
-	sorted := slices.Sorted(slices.Values(v))
-	if len(sorted) == 1 {
-		return fmt.Sprintf(format, sorted[0])
+	if len(v) == 1 {
+		return fmt.Sprintf(format, v[0])
 	}
 	number, _, _ := strings.Cut(format, " ")
-	return fmt.Sprintf(format+" ("+number+"–"+number+")", sorted[len(sorted)/2], sorted[0], sorted[len(sorted)-1])
+	return fmt.Sprintf(format+" ("+number+"–"+number+")", middle(v), slices.Min(v), slices.Max(v))
 }
+
+// middle is the median of values, the larger one of two.
+func middle(v []float64) float64 { return slices.Sorted(slices.Values(v))[len(v)/2] }
 
 func sortDurations(d []time.Duration) { slices.Sort(d) }
 

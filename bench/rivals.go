@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -15,8 +16,10 @@ import (
 type rival struct {
 	name    string
 	address string
-	process *process // or nil: the backend alone
-	except  string   // children that are not part of it
+	process *process
+	workers bool  // it works in children of the process
+	counted []int // processes whose CPU time is its own
+	judged  bool  // by its ratio to nginx
 }
 
 const (
@@ -24,18 +27,19 @@ const (
 	reverseProxyName = "httputil.ReverseProxy"
 	nginxName        = "nginx"
 	haproxyName      = "HAProxy"
-	directName       = "direct"
+	directName       = "no proxy"
 )
 
 // startRivals starts the proxies in front of backend. Those that were started are returned with an error too.
 func startRivals(dir, backend string) (rivals []*rival, err error) {
 	for _, r := range []struct {
-		name  string
-		start func(dir, listen, backend string) (*process, error)
+		name    string
+		workers bool
+		start   func(dir, listen, backend string) (*process, error)
 	}{
-		{reverseProxyName, startReverseProxy},
-		{nginxName, startNginx},
-		{haproxyName, startHAProxy},
+		{reverseProxyName, false, startReverseProxy},
+		{nginxName, true, startNginx},
+		{haproxyName, false, startHAProxy},
 	} {
 		port, err := freePort()
 		if err != nil {
@@ -46,9 +50,15 @@ func startRivals(dir, backend string) (rivals []*rival, err error) {
 		if err != nil {
 			return rivals, err
 		}
-		rivals = append(rivals, &rival{name: r.name, address: address, process: p})
+		rivals = append(rivals, &rival{name: r.name, address: address, process: p, workers: r.workers})
 	}
 	return rivals, nil
+}
+
+func stopAll(rivals []*rival) {
+	for _, r := range rivals {
+		r.process.stop()
+	}
 }
 
 func startReverseProxy(_, listen, backend string) (*process, error) {
@@ -94,15 +104,42 @@ func startNginx(dir, listen, backend string) (*process, error) {
     }`, backend, listen), listen)
 }
 
-// startBackend starts the application that all proxies lead to: nginx with a constant answer of 128 bytes, because it
-// leaves most of the machine to those who are measured.
+// startBackend starts the application that all proxies lead to.
+func startBackend(dir string) (*rival, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	config, err := startBackendConfig(dir, address)
+	if err != nil {
+		return nil, err
+	}
+	p, err := startProcess(directName, address, nil, "nginx", "-c", config, "-p", dir)
+	if err != nil {
+		return nil, err
+	}
+	return &rival{name: directName, address: address, process: p, workers: true}, nil
+}
+
+// startBackendConfig writes the configuration of an application: nginx with constant answers of 128 bytes at / and of 16 KiB
+// at /16k, because it leaves most of the machine to those who are measured. At /read it reads the body before it answers, with
+// 128 bytes: elsewhere it answers without waiting for the body, and a proxy that sends head and body one after the other then
+// has an answer before it has sent the request.
 func startBackendConfig(dir, listen string) (configFile string, err error) {
-	return writeNginx(dir, "backend", fmt.Sprintf(`
+	_, port, _ := strings.Cut(listen, ":")
+	return writeNginx(dir, "backend-"+port, fmt.Sprintf(`
     server {
         listen %s backlog=4096;
         keepalive_requests 1000000;
-        location / { default_type text/plain; return 200 "%0128d"; }
-    }`, listen, 0))
+        default_type text/plain;
+        set $k "%01024d";
+        location / { return 200 "%0128d"; }
+        location = /16k { return 200 "%s"; }
+        location = /read { mirror /body; empty_gif; error_page 405 =200 @answer; }
+        location = /body { internal; return 204; }
+        location @answer { return 200 "%0128d"; }
+    }`, listen, 0, 0, strings.Repeat("$k", 16), 0))
 }
 
 func startNginxWith(dir, name, http, listen string) (*process, error) {

@@ -4,140 +4,244 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os/exec"
-	"regexp"
-	"strconv"
+	"net/http"
 	"time"
 )
 
+// kind is a kind of request that is measured.
+type kind struct {
+	name, method, path string
+	body               int // bytes
+}
+
+// kinds are what the backend of [startBackendConfig] answers.
+func kinds() []kind {
+	return []kind{
+		{"GET, answered with 128 bytes", http.MethodGet, "/", 0},
+		{"GET, answered with 16 KiB", http.MethodGet, "/16k", 0},
+		{"POST of 1 KiB, answered with 128 bytes", http.MethodPost, "/read", 1024},
+	}
+}
+
 // sample is one measurement of one way to the backend.
 type sample struct {
+	requests  int
 	perSecond float64
-	cpu       float64 // CPU-seconds of the proxy per 100,000 requests; 0 for the backend alone
+	cpu       float64 // microseconds of the proxy's per request
 	p50, p99  time.Duration
 }
 
-// warm compares the ways to an application that is awake.
+// cell is what the rows of one table share, and their samples by the rival's name, one for each round.
+type cell struct {
+	kind    kind
+	rate    int // per second; 0: as many as are answered
+	samples map[string][]sample
+}
+
+// warm compares the ways to an application that is awake with as many requests as are answered.
 func warm(ctx context.Context, dir string, s settings, out io.Writer) error {
-	port, err := freePort()
+	return compare(ctx, dir, s, []int{0}, out)
+}
+
+// open compares them at fixed rates, at which none of them is busy.
+func open(ctx context.Context, dir string, s settings, out io.Writer) error {
+	return compare(ctx, dir, s, []int{2_000, 10_000}, out)
+}
+
+func compare(ctx context.Context, dir string, s settings, rates []int, out io.Writer) error {
+	rivals, err := startSite(ctx, dir)
+	defer stopAll(rivals)
 	if err != nil {
 		return err
 	}
-	backend := fmt.Sprintf("127.0.0.1:%d", port)
-	config, err := startBackendConfig(dir, backend)
+	var cells []cell
+	for _, q := range kinds() {
+		for _, rate := range rates {
+			cells = append(cells, cell{q, rate, make(map[string][]sample)})
+		}
+	}
+	for round := range s.rounds {
+		for n, c := range cells {
+			for i := range rivals {
+				r := rivals[(i+round)%len(rivals)]
+				if s.quick && n > 0 && !r.judged && r.name != nginxName {
+					continue // that it works has been seen
+				}
+				got, err := r.sample(ctx, dir, s, c)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", r.name, c.kind.name, err)
+				}
+				c.samples[r.name] = append(c.samples[r.name], got)
+			}
+		}
+		fmt.Printf("round %d of %d done\n", round+1, s.rounds)
+	}
+	reportWarm(out, s, rivals, cells)
+	return nil
+}
+
+// startSite starts every proxy in front of the same application. What was started is returned with an error too.
+func startSite(ctx context.Context, dir string) (rivals []*rival, err error) {
+	backend, err := startBackend(dir)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	rivals = append(rivals, backend)
+	proxies, err := startRivals(dir, backend.address)
+	if rivals = append(rivals, proxies...); err != nil {
+		return rivals, err
+	}
+	all, err := engines(ctx, dir)
+	if err != nil {
+		return rivals, err
+	}
+	for _, e := range all {
+		a, err := startActivatorBeforeBackend(ctx, dir, e.args...)
+		if err != nil {
+			return rivals, err
+		}
+		rivals = append(rivals, &rival{name: e.name, address: a.http, process: a.process, judged: true})
+	}
+	for _, r := range rivals {
+		r.counted = r.process.pids(r.workers)
+	}
+	return rivals, nil
+}
+
+// startActivatorBeforeBackend starts an activator whose one service, awake, is a backend as the other proxies have it.
+func startActivatorBeforeBackend(ctx context.Context, dir string, args ...string) (*activator, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	config, err := startBackendConfig(dir, fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return nil, err
 	}
 	a, err := startActivator(ctx, dir, fmt.Sprintf(`- name: backend
   process: {command: [nginx, -c, %q, -p, %q], port: %d}
   routes: [{}]
   idle: {after: 24h}
-`, config, dir, port))
+`, config, dir, port), args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer a.stop()
-	if _, err := measure(ctx, a.http, 1, time.Second); err != nil { // wakes it
-		return err
+	if err := wake(ctx, a); err != nil {
+		a.stop()
+		return nil, err
 	}
-	rivals, err := startRivals(dir, backend)
-	defer func() {
-		for _, r := range rivals {
-			r.process.stop()
-		}
-	}()
-	if err != nil {
-		return err
-	}
-	rivals = append(rivals, &rival{name: activatorName, address: a.http, process: a.process, except: "backend"})
-	all := append([]*rival{{name: directName, address: backend}}, rivals...)
+	return a, nil
+}
 
-	samples := make(map[string][]sample)
-	for round := range s.rounds {
-		for i := range all {
-			r := all[(i+round)%len(all)]
-			got, err := r.sample(ctx, s)
-			if err != nil {
-				return fmt.Errorf("%s: %w", r.name, err)
-			}
-			samples[r.name] = append(samples[r.name], got)
-		}
-		fmt.Printf("warm: round %d of %d done\n", round+1, s.rounds)
-	}
-	allocs, err := allocations(ctx, a, s)
+// wake makes a request, and so waits until the activator's only service is awake.
+func wake(ctx context.Context, a *activator) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.http+"/", nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("make a request: %w", err)
 	}
-	reportWarm(out, s, all, samples, allocs)
-	return nil
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("wake: %w", err)
+	}
+	return resp.Body.Close()
 }
 
 // sample measures once, behind a warm-up that is not counted.
-func (r *rival) sample(ctx context.Context, s settings) (sample, error) {
-	if _, err := measure(ctx, r.address, s.connections, s.warmUp); err != nil {
-		return sample{}, err
-	}
-	var before time.Duration
-	if r.process != nil {
-		before = r.process.cpu(r.except)
-	}
-	got, err := measure(ctx, r.address, s.connections, s.measured)
-	if err != nil {
-		return sample{}, err
-	}
-	if r.process != nil {
-		got.cpu = (r.process.cpu(r.except) - before).Seconds() / float64(got.requests) * 100_000
-	}
-	return got.sample, nil
-}
-
-type measurement struct {
-	sample
-	requests int
-}
-
-// measure runs wrk.
-func measure(ctx context.Context, address string, connections int, d time.Duration) (measurement, error) {
-	cmd := exec.CommandContext(ctx, "wrk", "-t1", "-c", strconv.Itoa(connections), "-d", fmt.Sprintf("%ds", int(d.Seconds())), // whole seconds are all that it takes
-		"--latency", "http://"+address+"/")
-	text, err := cmd.CombinedOutput()
-	if err != nil {
-		return measurement{}, fmt.Errorf("wrk: %w\n%s", err, text)
-	}
-	if regexp.MustCompile(`Socket errors|Non-2xx`).Match(text) {
-		return measurement{}, fmt.Errorf("wrk saw errors:\n%s", text)
-	}
-	find := func(pattern string) string {
-		if m := regexp.MustCompile(pattern).FindSubmatch(text); m != nil {
-			return string(m[1])
+func (r *rival) sample(ctx context.Context, dir string, s settings, c cell) (got sample, err error) {
+	var before, after time.Duration
+	if c.rate > 0 {
+		got, err = measurePaced(ctx, r.address, c.kind, s, c.rate, func() { before, err = cpu(r.counted) })
+	} else {
+		script, err := wrkScript(dir, c.kind)
+		if err != nil {
+			return got, err
 		}
-		return ""
+		if !s.quick {
+			if _, err := measure(ctx, r.address+c.kind.path, s.connections, s.warmUp, "-s", script); err != nil {
+				return got, err
+			}
+		}
+		if before, err = cpu(r.counted); err != nil {
+			return got, err
+		}
+		got, err = measure(ctx, r.address+c.kind.path, s.connections, s.measured, "-s", script)
 	}
-	var m measurement
-	m.perSecond, _ = strconv.ParseFloat(find(`Requests/sec:\s+([\d.]+)`), 64)
-	m.requests, _ = strconv.Atoi(find(`(\d+) requests in`))
-	m.p50, _ = time.ParseDuration(find(`50%\s+(\S+)`))
-	m.p99, _ = time.ParseDuration(find(`99%\s+(\S+)`))
-	if m.requests == 0 {
-		return m, fmt.Errorf("wrk counted nothing:\n%s", text)
+	if err != nil {
+		return got, err
 	}
-	return m, nil
+	if after, err = cpu(r.counted); err != nil {
+		return got, err
+	}
+	got.cpu = float64(after-before) / float64(time.Microsecond) / float64(got.requests)
+	return got, nil
 }
 
-// allocations returns the activator's heap allocations per warm request, by its own Go runtime's count.
-func allocations(ctx context.Context, a *activator, s settings) (float64, error) {
-	const name = "go_memstats_mallocs_total"
-	before, err := a.metric(name)
+// allocations measures the activator's heap allocations per warm request, by its own Go runtime's count.
+func allocations(ctx context.Context, dir string, s settings, out io.Writer) error {
+	all, err := engines(ctx, dir)
+	if err != nil {
+		return err
+	}
+	perRequest := make(map[string][]float64)
+	for _, e := range all {
+		for _, q := range kinds() {
+			n, err := countAllocations(ctx, dir, s, e, q)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", e.name, q.name, err)
+			}
+			perRequest[e.name] = append(perRequest[e.name], n)
+		}
+	}
+	reportAllocations(out, all, perRequest)
+	return nil
+}
+
+// countAllocations counts in a process of its own, behind a warm-up. A small object is counted only when the part of the
+// heap that it is in is full or swept: a collection before each reading makes the count exact.
+func countAllocations(ctx context.Context, dir string, s settings, e engine, q kind) (float64, error) {
+	port, err := freePort()
 	if err != nil {
 		return 0, err
 	}
-	m, err := measure(ctx, a.http, s.connections, s.measured)
+	profiles := fmt.Sprintf("127.0.0.1:%d", port)
+	a, err := startActivatorBeforeBackend(ctx, dir, append([]string{"--pprof=" + profiles}, e.args...)...)
 	if err != nil {
 		return 0, err
 	}
-	after, err := a.metric(name)
+	defer a.stop()
+	script, err := wrkScript(dir, q)
 	if err != nil {
 		return 0, err
 	}
-	return (after - before) / float64(m.requests), nil
+	var readings [2]float64
+	var m sample
+	for i := range readings { // the first load is the warm-up
+		if m, err = measure(ctx, a.http+q.path, s.connections, time.Second, "-s", script); err != nil {
+			return 0, err
+		}
+		if err := collect(ctx, profiles); err != nil {
+			return 0, err
+		}
+		if readings[i], err = a.metric("go_memstats_mallocs_total"); err != nil {
+			return 0, err
+		}
+	}
+	return (readings[1] - readings[0]) / float64(m.requests), nil
+}
+
+// collect makes an activator collect its garbage.
+func collect(ctx context.Context, profiles string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+profiles+"/debug/pprof/heap?gc=1", nil)
+	if err != nil {
+		return fmt.Errorf("make a request: %w", err)
+	}
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("collect: %w", err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return fmt.Errorf("collect: %w", err)
+	}
+	return nil
 }
