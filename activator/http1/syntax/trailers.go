@@ -22,12 +22,9 @@ func (t *Trailers) Reset() {
 // Parse reads a trailer section at the front of b, as [Request.Parse] reads a head. Fields that may not come behind a body
 // are among its fields: see [Field.MayTrail].
 func (t *Trailers) Parse(b []byte, l *Limits) error {
-	most := len(b)
-	if l.Head > 0 {
-		most = min(most, l.Head)
-	}
-	err := t.parse(b[:most], l)
-	if most == l.Head && errors.Is(err, ErrIncomplete) {
+	b, full := l.head(b)
+	err := t.parse(b, l)
+	if full && errors.Is(err, ErrIncomplete) {
 		return errTrailerTooLarge
 	}
 	return err
@@ -49,3 +46,6 @@ func (t *Trailers) parse(b []byte, l *Limits) error {
 		t.Fields = append(t.Fields, f)
 	}
 }
+
+// MayTrail reports whether fields of this name may be sent behind a body: see [Field.MayTrail].
+func MayTrail(name []byte) bool { return Field{Kind: kindOf(name)}.MayTrail() }
