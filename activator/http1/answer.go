@@ -33,6 +33,7 @@ func (c *Conn) roundTrip(up *upstream) error {
 	if c.engage(up) != causeNone {
 		return errInterrupted
 	}
+	x.scratch.response.Reset()
 	if _, err := up.sock.Write(x.scratch.out); err != nil {
 		return err
 	}

@@ -110,7 +110,12 @@ type scratch struct {
 // scratchSize is how much of a message is written with its head in one system call.
 const scratchSize = 8 << 10
 
-func newScratch() *scratch { return &scratch{out: make([]byte, 0, scratchSize)} }
+func newScratch() *scratch {
+	s := &scratch{out: make([]byte, 0, scratchSize)}
+	s.request.Reset()
+	s.response.Reset()
+	return s
+}
 
 func (e *Engine) scratch() *scratch {
 	s, _ := e.scratches.Get().(*scratch)

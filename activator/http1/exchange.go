@@ -38,7 +38,7 @@ type exchange struct {
 	retried  bool    // it was sent once already
 	upload   *upload // the rest of its body on its way, or nil
 
-	status   int // of the answer; 0: none was begun
+	status   int  // of the answer; 0: none was begun
 	informed int  // how many interim answers have come
 	asked    bool // the client was told to send its body
 	lasting  bool // the endpoint's connection outlives the answer
