@@ -65,7 +65,7 @@ func Main(m *testing.M, others ...string) int {
 func run(env []string, began time.Time) int {
 	name := strings.Join(env, " ")
 	if given("test.v") || given("test.bench") {
-		fmt.Println("#", name)
+		fmt.Fprintln(os.Stdout, "#", name)
 	}
 	own := time.Now()
 	cmd := exec.Command(os.Args[0], arguments(began)...)
@@ -75,7 +75,7 @@ func run(env []string, began time.Time) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Printf("FAIL with %s after %v: %v\n", name, time.Since(own).Round(time.Millisecond), err)
+	fmt.Fprintf(os.Stdout, "FAIL with %s after %v: %v\n", name, time.Since(own).Round(time.Millisecond), err)
 	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() > 0 {
 		return e.ExitCode()
 	}

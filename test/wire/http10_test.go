@@ -84,7 +84,7 @@ func TestClientsOfHTTP10SeeThatABodyIsCutOff(t *testing.T) {
 func TestUploadsOfHTTP10(t *testing.T) {
 	p := newProxy(t)
 	p.serve(named)
-	p.ways(t, func(t *testing.T, open func() *line) {
+	p.ways(t, func(_ *testing.T, open func() *line) {
 		l := open()
 		l.send("POST /1 HTTP/1.0\r\nHost: shop.web\r\nContent-Length: 5\r\nConnection: Keep-Alive\r\n\r\nhello" +
 			"GET /2 HTTP/1.0\r\nHost: shop.web\r\nConnection: keep-alive\r\n\r\n" +

@@ -151,9 +151,6 @@ func (p *proxy) answers(text string, last bool) {
 	})
 }
 
-// hold takes the service's endpoints away, so that its requests are held.
-func (p *proxy) hold() { p.publish() }
-
 // kinds publishes three services of one endpoint each: key's, which speaks HTTP/1.1, "two.web", which speaks h2c, and
 // "tls.web", which speaks HTTP/1.1 over TLS. Each answers as show does. The functions make endpoints come and go.
 func (p *proxy) kinds() (publish func(name string), hold func(name string)) {

@@ -79,7 +79,7 @@ func TestManyPipelinedRequestsAreServedByOneConnection(t *testing.T) {
 	p := newProxy(t)
 	p.serve(named)
 	const n = 2000
-	p.ways(t, func(t *testing.T, open func() *line) {
+	p.ways(t, func(_ *testing.T, open func() *line) {
 		l := open()
 		go func() {
 			var b strings.Builder
@@ -141,7 +141,7 @@ func TestARequestBehindARefusedUpgradeIsServed(t *testing.T) {
 		}
 		named(w, r)
 	})
-	p.ways(t, func(t *testing.T, open func() *line) {
+	p.ways(t, func(_ *testing.T, open func() *line) {
 		l := open()
 		l.send(upgrade + asking("/behind"))
 		resp := l.want("GET", 426, "not that\n")
