@@ -200,6 +200,9 @@ func (l *load) fault(format string, args ...any) {
 // fills publishes endpoints of a capacity and fails the test unless they have room for as many requests, and no more.
 func (p *proxy) fills(endpoints, capacity int) {
 	p.t.Helper()
+	patient := *p.service
+	patient.Hold.Timeout = 10 * time.Second
+	p.server.Adopt([]*scaling.Service{&patient})
 	all := endpoints * capacity
 	var inside atomic.Int64
 	full := make(chan struct{})
