@@ -8,6 +8,7 @@ import (
 
 	"github.com/dormouse-dev/dormouse/activator/http1/syntax"
 	"github.com/dormouse-dev/dormouse/activator/service"
+	"github.com/dormouse-dev/dormouse/metrics"
 )
 
 const (
@@ -172,28 +173,30 @@ func (c *Conn) answer(up *upstream) state {
 	up.sock.In.Skip(s.response.Size)
 	err := s.down.run()
 	s.out = s.down.out[:0]
-	how := endKeep
-	source, broken := errors.AsType[*sourceError](err)
+	why, sent := c.why(), !c.uploading()
+	c.giveBack(up, err == nil)
 	switch {
-	case err == nil:
-	case broken && c.why() != causeLeft:
-		x.partial, x.failure = true, source.error
-		c.counters().Refused(refusedUpstream)
-	default:
-		x.status = statusLeft
-	}
-	whole := err == nil
-	sent := !c.uploading()
-	c.giveBack(up, whole)
-	switch {
-	case !whole:
-		how = endAbort
+	case err != nil:
+		c.brokenOff(err, why)
+		return c.finish(endAbort)
 	case !sent:
-		how = endLinger
+		return c.finish(endLinger)
 	case x.closing:
-		how = endClose
+		return c.finish(endClose)
 	}
-	return c.finish(how)
+	return c.finish(endKeep)
+}
+
+// brokenOff notes whose fault it was that an answer is not complete.
+func (c *Conn) brokenOff(err error, why cause) {
+	x := &c.exchange
+	source, broken := errors.AsType[*sourceError](err)
+	if !broken || why == causeLeft || x.upload != nil && x.upload.broken != nil {
+		x.status = statusLeft
+		return
+	}
+	x.partial, x.failure = true, source.error
+	c.counters().Refused(metrics.RefusedUpstream)
 }
 
 // frame decides how the answer's body is read and written (RFC 9112 section 6.3), and whether the connections last.

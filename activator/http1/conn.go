@@ -110,7 +110,8 @@ func (c *Conn) IdleSince() (since time.Time, unused bool) {
 // already, be it only in the socket's buffer.
 func (c *Conn) Retire() bool {
 	since := c.idle.Load()
-	if since <= 0 || c.sock.Readable() || !c.idle.CompareAndSwap(since, retired) {
+	peeker := tcp.NewPeeker(c.tcp)
+	if since <= 0 || peeker.Readable() || !c.idle.CompareAndSwap(since, retired) {
 		return false
 	}
 	_ = c.Close()

@@ -210,7 +210,9 @@ func (c *Conn) endLease(kept balance.Conn) {
 func (c *Conn) finish(how ending) state {
 	x := &c.exchange
 	c.endLease(nil)
-	c.settle()
+	if why := c.settle(); how == endKeep && why != causeNone && why != causeHold {
+		how = endClose // it was broken off when it was over, and perhaps deadlines have passed
+	}
 	c.count()
 	if how == endKeep {
 		c.consume()

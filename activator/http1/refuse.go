@@ -11,10 +11,7 @@ import (
 	"github.com/dormouse-dev/dormouse/activator/http1/syntax"
 	"github.com/dormouse-dev/dormouse/activator/problem"
 	"github.com/dormouse-dev/dormouse/activator/tcp"
-	"github.com/dormouse-dev/dormouse/metrics"
 )
-
-const refusedUpstream = metrics.RefusedUpstream
 
 // refuse answers the request with a problem. With refuseHead it is the one place where errors become answers.
 func (c *Conn) refuse(p *problem.Problem) state {

@@ -77,6 +77,7 @@ func (c *Conn) endUpload(up *upstream, answered bool) (whole bool) {
 	_ = c.sock.SetReadDeadline(tcp.LongAgo())
 	_ = up.sock.SetWriteDeadline(tcp.LongAgo())
 	<-u.done
+	u.broken = nil // by ourselves
 	return false
 }
 
