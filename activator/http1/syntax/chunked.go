@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	mostSizeDigits = 16 // with zeros in front
-	mostChunkLine  = 4 << 10
-	mostOverhead   = 16 << 10
+	mostSizeDigits = 16       // with zeros in front
+	mostChunkLine  = 4 << 10  // bytes, with its end
+	mostOverhead   = 16 << 10 // bytes
 )
 
 // Chunks reads the chunked coding (RFC 9112 section 7.1) around a body's data. Its zero value is ready.
@@ -17,7 +17,7 @@ const (
 // line is accepted, since some servers pad it; nothing else that the grammar does not have.
 type Chunks struct {
 	left     int64 // bytes of data that have not come, or the size as far as it was read
-	line     int   // bytes of the line that is being read
+	line     int   // bytes of the line that is being read, its LF left out
 	overhead int64 // bytes that were neither data nor what data of their length may have around it
 	step     chunkStep
 }
@@ -78,7 +78,7 @@ func (c *Chunks) Next(b []byte) (skip, data int, err error) {
 func (c *Chunks) frame(b byte) error {
 	switch c.step {
 	case chunkSize, chunkPadding, chunkExtension:
-		if c.line++; c.line > mostChunkLine {
+		if c.line++; c.line >= mostChunkLine {
 			return errChunkLineLong
 		}
 		return c.sizeLine(b)
@@ -130,7 +130,7 @@ func (c *Chunks) sizeLine(b byte) error {
 // begin comes after the line before a chunk, or before the trailer section. A sender could have much read and little
 // forwarded by way of extensions.
 func (c *Chunks) begin() error {
-	c.overhead = max(c.overhead+int64(c.line)+2-mostSizeDigits-2*min(c.left, mostOverhead), 0)
+	c.overhead = max(c.overhead+int64(c.line)+1-mostSizeDigits-2*min(c.left, mostOverhead), 0)
 	if c.overhead > mostOverhead {
 		return errChunkOverhead
 	}

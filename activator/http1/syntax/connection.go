@@ -59,9 +59,18 @@ func (h *Head) apply(b []byte, f Field) error {
 		return h.transferEncoding(f.Value.Of(b))
 	case KindConnection:
 		return h.connection(f.Value.Of(b))
+	case KindTrailer:
+		EachOption(f.Value.Of(b), func(name []byte) bool {
+			switch kindOf(name) {
+			case KindContentLength, KindTransferEncoding, KindTrailer:
+				h.framed = true
+			default:
+			}
+			return true
+		})
 	default:
-		return nil
 	}
+	return nil
 }
 
 // connection takes in a line of Connection.
@@ -89,7 +98,10 @@ func (h *Head) connection(value []byte) error {
 // finish marks the fields that Connection names, once all are there.
 func (h *Head) finish(b []byte) error {
 	h.Size = h.at
-	if h.names == 0 {
+	switch {
+	case h.Chunked && h.framed:
+		return errTrailer // RFC 9110 section 6.5.1
+	case h.names == 0:
 		return nil
 	}
 	for i := range h.Fields {

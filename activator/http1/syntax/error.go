@@ -44,6 +44,7 @@ var (
 	errNoHost          = &Error{400, "The request has no Host."}
 	errSeveralHosts    = &Error{400, "The request has more than one Host."}
 	errHost            = &Error{400, "The Host is malformed."}
+	errTrailer         = &Error{400, "Trailer announces a field that delimits the message."}
 	errTrailerTooLarge = &Error{431, "The trailer section is too large."}
 )
 

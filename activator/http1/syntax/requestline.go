@@ -37,12 +37,9 @@ func (r *Request) Reset() {
 // is to be called again with the same bytes (which may have moved) and more behind them; or an [*Error]. After nil or an
 // Error, the request must be Reset before the next call.
 func (r *Request) Parse(b []byte, l *Limits) error {
-	most := len(b)
-	if l.Head > 0 {
-		most = min(most, l.Head)
-	}
-	err := r.parse(b[:most], l)
-	if most == l.Head && errors.Is(err, ErrIncomplete) {
+	b, full := l.head(b)
+	err := r.parse(b, l)
+	if full && errors.Is(err, ErrIncomplete) {
 		return errHeadTooLarge
 	}
 	return err
@@ -81,12 +78,9 @@ func (r *Request) requestLine(b []byte, l *Limits) error {
 		r.from, r.step = r.at, stepMethod
 		r.Method.From = uint32(r.at)
 	}
-	short := false
-	if end := int(r.Method.From) + l.Line + len("\r\n"); l.Line > 0 && len(b) >= end {
-		b, short = b[:end], true
-	}
+	b, full := l.line(b, int(r.Method.From))
 	err := r.lineParts(b)
-	if short && errors.Is(err, ErrIncomplete) {
+	if full && errors.Is(err, ErrIncomplete) {
 		return errTargetLong
 	}
 	return err

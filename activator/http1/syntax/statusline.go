@@ -18,12 +18,9 @@ func (r *Response) Reset() {
 
 // Parse reads a head at the front of b, as [Request.Parse] does.
 func (r *Response) Parse(b []byte, l *Limits) error {
-	most := len(b)
-	if l.Head > 0 {
-		most = min(most, l.Head)
-	}
-	err := r.parse(b[:most], l)
-	if most == l.Head && errors.Is(err, ErrIncomplete) {
+	b, full := l.head(b)
+	err := r.parse(b, l)
+	if full && errors.Is(err, ErrIncomplete) {
 		return errHeadTooLarge
 	}
 	return err
@@ -55,12 +52,9 @@ func (r *Response) parse(b []byte, l *Limits) error {
 
 // statusLine reads a status line (RFC 9112 section 4).
 func (r *Response) statusLine(b []byte, l *Limits) error {
-	short := false
-	if end := l.Line + len("\r\n"); l.Line > 0 && len(b) >= end {
-		b, short = b[:end], true
-	}
+	b, full := l.line(b, 0)
 	err := r.statusParts(b)
-	if short && errors.Is(err, ErrIncomplete) {
+	if full && errors.Is(err, ErrIncomplete) {
 		return errStatusLong
 	}
 	return err

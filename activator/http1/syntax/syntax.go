@@ -27,6 +27,23 @@ type Limits struct {
 	Fields int // lines of fields
 }
 
+// head returns how much of b a head may take up. It is full where no more may come: what is incomplete is then too large,
+// and what lies behind the bound is of no account, however the message was cut.
+func (l *Limits) head(b []byte) (head []byte, full bool) {
+	if l.Head > 0 && len(b) >= l.Head {
+		return b[:l.Head], true
+	}
+	return b, false
+}
+
+// line does the same for a first line that begins at an offset.
+func (l *Limits) line(b []byte, from int) (line []byte, full bool) {
+	if end := from + l.Line + len("\r\n"); l.Line > 0 && len(b) >= end {
+		return b[:end], true
+	}
+	return b, false
+}
+
 // Head is what requests and responses have in common.
 type Head struct {
 	Minor   uint8 // the version is HTTP/1.Minor, 0 or 1; later ones count as 1 (RFC 9110 section 2.5)
@@ -39,8 +56,9 @@ type Head struct {
 	Size int // of the whole head with its empty line, in bytes
 
 	cursor
-	names  int // options of Connection that may name fields
-	digits int // of Content-Length
+	names  int  // options of Connection that may name fields
+	digits int  // of Content-Length
+	framed bool // Trailer announces a field that delimits the message
 }
 
 func (h *Head) reset() {
