@@ -50,6 +50,7 @@ func sections() []section {
 	return []section{
 		{"warm", "Warm, as much as is answered", warm},
 		{"open", "Warm, at a fixed rate", open},
+		{"bulk", "Bulk", bulk},
 		{"allocations", "Allocations", allocations},
 		{"memory", "Memory", memory},
 		{"cold", "Cold", cold},
@@ -61,6 +62,7 @@ func roles() map[string]func(args []string) error {
 	return map[string]func(args []string) error{
 		"reverseproxy": reverseProxy,
 		paceRole:       pace,
+		bulkRole:       serveBulk,
 		clientsRole:    runClients,
 	}
 }

@@ -52,15 +52,16 @@ One application (nginx), %d connections, %d rounds of %v each, in rotation. CPU 
 			if len(mine) == 0 {
 				continue
 			}
+			cpu := func(s sample) float64 { return s.cpu }
 			compared, verdict := "", ""
 			if r.name != directName {
-				to := ratios(mine, c.samples[nginxName])
+				to := ratios(values(mine, cpu), values(c.samples[nginxName], cpu))
 				compared = spread(to, "%.2f")
 				if r.judged {
 					verdict = judge(to)
 				}
 			}
-			fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", r.name, spread(values(mine, func(s sample) float64 { return s.cpu }), "%.1f µs"),
+			fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", r.name, spread(values(mine, cpu), "%.1f µs"),
 				compared, verdict, spread(values(mine, func(s sample) float64 { return s.perSecond }), "%.0f"),
 				spread(values(mine, func(s sample) float64 { return s.p50.Seconds() * 1000 }), "%.2f ms"),
 				spread(values(mine, func(s sample) float64 { return s.p99.Seconds() * 1000 }), "%.2f ms"))
@@ -91,6 +92,34 @@ Heap allocations per warm request, both sides together, by the activator's own G
 			fmt.Fprintf(out, " %.2f |", n)
 		}
 		fmt.Fprintln(out)
+	}
+}
+
+func reportBulk(out io.Writer, s settings, size int64, rivals []*rival, directions []direction) {
+	fmt.Fprintf(out, `
+One body of %d MiB at a time, %d rounds, in rotation. nginx has larger buffers here than above, and writes none of it to a file.
+`, size>>20, s.rounds)
+	for _, d := range directions {
+		fmt.Fprintf(out, `
+### %d MiB %s
+
+| | CPU per GiB | ratio to nginx | ≤ %v | GiB/s |
+|---|---|---|---|---|
+`, size>>20, d.name, atMost)
+		cpu := func(t transfer) float64 { return t.cpu }
+		for _, r := range rivals {
+			mine := d.transfers[r.name]
+			compared, verdict := "", ""
+			if r.name != directName {
+				to := ratios(values(mine, cpu), values(d.transfers[nginxName], cpu))
+				compared = spread(to, "%.2f")
+				if r.judged {
+					verdict = judge(to)
+				}
+			}
+			fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", r.name, spread(values(mine, cpu), "%.0f ms"), compared, verdict,
+				spread(values(mine, func(t transfer) float64 { return t.rate }), "%.2f"))
+		}
 	}
 }
 
@@ -127,10 +156,10 @@ func values[T any](samples []T, pick func(T) float64) (v []float64) {
 	return v
 }
 
-// ratios compares CPU time round by round.
-func ratios(mine, base []sample) (v []float64) {
+// ratios compares round by round.
+func ratios(mine, base []float64) (v []float64) {
 	for i := range mine {
-		v = append(v, mine[i].cpu/base[i].cpu)
+		v = append(v, mine[i]/base[i])
 	}
 	return v
 }

@@ -30,17 +30,22 @@ const (
 	directName       = "no proxy"
 )
 
+// proxy is how one is started.
+type proxy struct {
+	name    string
+	workers bool
+	start   func(dir, listen, backend string) (*process, error)
+}
+
 // startRivals starts the proxies in front of backend. Those that were started are returned with an error too.
-func startRivals(dir, backend string) (rivals []*rival, err error) {
-	for _, r := range []struct {
-		name    string
-		workers bool
-		start   func(dir, listen, backend string) (*process, error)
-	}{
-		{reverseProxyName, false, startReverseProxy},
-		{nginxName, true, startNginx},
-		{haproxyName, false, startHAProxy},
-	} {
+func startRivals(dir, backend string) ([]*rival, error) {
+	return startProxies(dir, backend, []proxy{
+		{reverseProxyName, false, startReverseProxy}, {nginxName, true, startNginx}, {haproxyName, false, startHAProxy},
+	})
+}
+
+func startProxies(dir, backend string, proxies []proxy) (rivals []*rival, err error) {
+	for _, r := range proxies {
 		port, err := freePort()
 		if err != nil {
 			return rivals, err
@@ -95,13 +100,18 @@ func reverseProxy(args []string) error {
 }
 
 func startNginx(dir, listen, backend string) (*process, error) {
+	return startNginxProxy(dir, listen, backend, "")
+}
+
+// startNginxProxy starts nginx with further settings, and one worker for each core.
+func startNginxProxy(dir, listen, backend, more string) (*process, error) {
 	return startNginxWith(dir, "nginx-proxy", fmt.Sprintf(`
     upstream backend { server %s; keepalive 256; keepalive_requests 1000000; }
     server {
         listen %s;
         keepalive_requests 1000000;
-        location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; }
-    }`, backend, listen), listen)
+        location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; %s }
+    }`, backend, listen, more), listen)
 }
 
 // startBackend starts the application that all proxies lead to.
