@@ -8,13 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/dormouse-dev/dormouse/scaling"
-)
-
-const (
-	allocGet  = "GET /some/path?with=query HTTP/1.1\r\nHost: shop.web\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\nCookie: session=0123456789abcdef\r\n\r\n"
-	allocPost = "POST /some/path HTTP/1.1\r\nHost: shop.web\r\nContent-Length: 1024\r\nContent-Type: text/plain\r\n\r\n"
 )
 
 func TestAWarmRequestAllocatesNothing(t *testing.T) {
@@ -50,42 +43,4 @@ func TestAWarmRequestAllocatesNothing(t *testing.T) {
 			}
 		}
 	}
-}
-
-// answer publishes an endpoint that answers each request, of so many bytes or more, with the same bytes, and allocates
-// nothing.
-func (e *engine) answer(size int, answer []byte) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	e.t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				buf := make([]byte, 64<<10)
-				for n := 0; ; {
-					m, err := c.Read(buf[n:])
-					if err != nil {
-						return
-					}
-					if n += m; n < size {
-						continue
-					}
-					if bytes.Contains(buf[:n], []byte("\r\n\r\n")) {
-						if _, err := c.Write(answer); err != nil {
-							return
-						}
-						n = 0
-					}
-				}
-			}()
-		}
-	}()
-	e.gates.Publish(key, &scaling.View{Ready: []scaling.Endpoint{{ID: "a", Address: l.Addr().String(), Protocol: scaling.ProtocolHTTP1}}})
 }
