@@ -79,6 +79,7 @@ func TestRequestsOfHTTP2CannotSmuggle(t *testing.T) {
 		t.Run(fmt.Sprintf("%q", c.fields[min(len(plain), len(c.fields)-2):]), func(t *testing.T) {
 			before, _ := r.all()
 			status := stream(t, p, c.fields, smuggled)
+			p.awaitIdle()
 			requests, complaints := r.from(len(before))
 			if len(complaints) > 0 {
 				t.Errorf("what was forwarded can be misread: %q", complaints)
@@ -89,7 +90,7 @@ func TestRequestsOfHTTP2CannotSmuggle(t *testing.T) {
 			for want := range strings.SplitSeq(c.want, "|") {
 				found = found || got == want
 			}
-			if !found || (status == "200") != (got != "") {
+			if !found || status == "200" && got == "" {
 				t.Errorf("the application got %q and the client %q; want %q", got, status, c.want)
 			}
 		})
