@@ -180,10 +180,10 @@ func newClientLoad(kind, address, certificateFile string) (*clientLoad, error) {
 		pass(request)
 	case idleKind:
 		load.passes = append(load.passes, load.connect)
-		pass(exchange, exchange, exchange)
+		pass(get, get, get)
 	case tlsKind:
 		load.passes = append(load.passes, load.connectTLS)
-		pass(exchange, exchange, exchange)
+		pass(get, get, get)
 	case webSocketKind:
 		load.passes = append(load.passes, load.connect)
 		pass(upgrade, echo)
@@ -216,8 +216,8 @@ func request(c net.Conn, _ *bufio.Reader) error {
 	return nil
 }
 
-// exchange sends a request and receives the answer.
-func exchange(c net.Conn, in *bufio.Reader) error {
+// get sends a request and receives the answer.
+func get(c net.Conn, in *bufio.Reader) error {
 	if err := request(c, in); err != nil {
 		return err
 	}

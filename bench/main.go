@@ -52,6 +52,8 @@ func sections() []section {
 		{"open", "Warm, at a fixed rate", open},
 		{"bulk", "Bulk", bulk},
 		{"allocations", "Allocations", allocations},
+		{"services", "Many services", services},
+		{"http2", "HTTP/2 and gRPC", http2},
 		{"memory", "Memory", memory},
 		{"cold", "Cold", cold},
 	}

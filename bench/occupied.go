@@ -49,7 +49,7 @@ func occupyActivator(ctx context.Context, dir string, o occupation, args []strin
 	}
 	p := &occupied{
 		address: a.http, stop: a.stop,
-		pids: func() []int { return []int{a.cmd.Process.Pid} }, // its children are the endpoints
+		pids: func() []int { return a.pids(false) }, // its children are the endpoints
 		live: func() (float64, error) { return a.liveMemory(ctx, profiles) },
 	}
 	switch o.kind {
@@ -159,7 +159,7 @@ func occupyNginx(dir string, o occupation, certificate *certificate) (_ *occupie
 	}
 	return &occupied{
 		address: listen,
-		pids:    func() []int { return append(children(p.cmd.Process.Pid), p.cmd.Process.Pid) },
+		pids:    func() []int { return p.pids(true) },
 		stop:    func() { p.stop(); app.stop() },
 	}, nil
 }
