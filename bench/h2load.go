@@ -39,7 +39,7 @@ type loaded struct {
 func (l load) measure(ctx context.Context, dir string, w way, s settings) (loaded, error) {
 	warmUp, measured := s.warmUp, s.measured
 	if s.quick {
-		warmUp, measured = 300*time.Millisecond, 500*time.Millisecond
+		warmUp, measured = 200*time.Millisecond, 300*time.Millisecond
 	}
 	if _, _, err := l.send(ctx, dir, w.address, warmUp); err != nil {
 		return loaded{}, err

@@ -4,6 +4,12 @@
 // rounds; requests per second, CPU time and latencies, as medians with their spread, and as ratios within a round. On a
 // machine with few cores the load generator shares them, so CPU time per request is the figure that is comparable.
 //
+// Services: whether a table of 10,000 services makes a request dearer than a table of one.
+//
+// HTTP2: the same comparison for HTTP/2 clients, with applications that speak HTTP/1.1, HTTP/2 and gRPC.
+//
+// Memory: what each held request and each idle connection takes.
+//
 // Cold: what the activator adds between the moment an application listens and the answers to those who were held.
 //
 // It prints its tables and writes them to docs/benchmarks.md, with the machine. BENCH_QUICK=1 makes a short run that
@@ -187,7 +193,7 @@ func build(ctx context.Context, dir string) error {
 // needPrograms names what is missing before anything is started.
 func needPrograms() error {
 	var missing []error
-	for _, p := range []string{"nginx", "haproxy", "wrk"} {
+	for _, p := range []string{"nginx", "haproxy", "wrk", "h2load"} {
 		if _, err := exec.LookPath(p); err != nil {
 			missing = append(missing, fmt.Errorf("%s is not installed; hack/setup bench installs it", p))
 		}

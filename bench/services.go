@@ -49,7 +49,7 @@ func compareTables(ctx context.Context, dir string, e engine, s settings, out io
 		}
 		stops = append(stops, a.stop)
 		ways = append(ways, way{fmt.Sprint(n), a.http, func() []int { return a.pids(false) }})
-		if _, _, err := l.send(ctx, dir, a.http, s.warmUp); err != nil { // wakes it
+		if _, _, err := l.send(ctx, dir, a.http, s.warmUp/4); err != nil { // wakes it
 			return err
 		}
 	}
