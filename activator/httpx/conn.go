@@ -2,7 +2,6 @@ package httpx
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -23,7 +22,11 @@ type Conn struct {
 	net.Conn
 	tcp         *net.TCPConn         // or nil
 	destination *service.Destination // or nil: each request says where it goes
+	secure      bool                 // the Conn within is TLS; elsewhere, TLS may be around this one
 	closed      func()               // or nil
+
+	before []byte                        // is read first: another engine has read it; of the goroutine that reads
+	grant  atomic.Pointer[service.Grant] // what the first request was given in another engine, or nil
 
 	used    atomic.Bool  // bytes were read
 	http2   atomic.Bool  // it has carried a request of HTTP/2
@@ -72,17 +75,25 @@ type connKey struct{}
 
 // connOf returns the Conn that c is, or that lies beneath it; or nil.
 func connOf(c net.Conn) *Conn {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
+	for {
+		switch outer := c.(type) {
+		case *Conn:
+			return outer
+		case interface{ NetConn() net.Conn }: // TLS, say
+			c = outer.NetConn()
+		default:
+			return nil
+		}
 	}
-	conn, _ := c.(*Conn)
-	return conn
 }
 
 // Read implements net.Conn. It ends at once where nothing more must be taken from this client.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.ending.Load() != endingNot {
 		return 0, io.EOF
+	}
+	if len(c.before) > 0 {
+		return c.readBefore(p), nil
 	}
 	n, err := c.Conn.Read(p)
 	if n == 0 || c.http2.Load() && c.idle.Load() != retired {
@@ -112,10 +123,10 @@ func (c *Conn) CloseWrite() error {
 		c.lingers.Do(func() { go c.linger() })
 		return nil
 	}
-	if c.tcp == nil {
-		return errors.ErrUnsupported
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
 	}
-	return c.tcp.CloseWrite()
+	return errors.ErrUnsupported
 }
 
 // Close implements net.Conn. Where bytes of the client were not read, such as behind a request that net/http has refused by
@@ -162,8 +173,15 @@ func (c *Conn) serving(http2 bool) {
 }
 
 func (c *Conn) close() error {
-	err := c.Conn.Close()
+	within := c.Conn
+	if c.secure && c.tcp != nil && c.ending.Load() == endingAborted {
+		within = c.tcp // TLS must not say goodbye
+	}
+	err := within.Close()
 	c.closes.Do(func() {
+		if g := c.grant.Swap(nil); g != nil {
+			g.Release()
+		}
 		if c.closed != nil {
 			c.closed()
 		}

@@ -46,8 +46,9 @@ type exchange struct {
 	request request
 	body    requestBody
 
-	lease    balance.Lease // its Endpoint is nil where there is none
-	refusal  hold.Refusal  // where the gate has refused
+	granted  *service.Grant // what it was given in another engine, until it is used; or nil
+	lease    balance.Lease  // its Endpoint is nil where there is none
+	refusal  hold.Refusal   // where the gate has refused
 	refused  bool
 	retried  bool          // it was sent once already
 	wait     time.Duration // how long it was held; zero: it was not
@@ -83,6 +84,7 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request, now time.Time) 
 	x.client, _ = r.Context().Value(connKey{}).(*Conn)
 	if x.client != nil {
 		x.client.serving(r.ProtoMajor == 2)
+		x.granted = x.client.takeGrant()
 	}
 	x.body.begin(r)
 	x.request.target = target(r)
@@ -142,11 +144,18 @@ func (x *exchange) enter() (outcome hold.Outcome, going bool) {
 	x.rewrite()
 	x.Fresh = x.body.present || !isIdempotent(x.r.Method)
 	x.Cost = x.cost()
+	if x.granted != nil {
+		x.resume()
+		return hold.Leased, true
+	}
 	return x.given(found.Gate.Acquire(&x.Waiter, x.arrived)), true
 }
 
 // find returns the service that the request is for.
 func (x *exchange) find(path string) (*service.Service, bool) {
+	if x.granted != nil {
+		return x.granted.Service, true
+	}
 	if d := x.destination(); d != nil {
 		found := d.Service()
 		return found, found != nil
@@ -290,6 +299,10 @@ func (x *exchange) bodyFailed() {
 // end is the last thing that is done for every request. It panics with http.ErrAbortHandler where the client must see that
 // its answer is not complete, or does not see anything any more.
 func (x *exchange) end() {
+	if x.granted != nil { // it was refused here for a reason of its own
+		x.granted.Release()
+		x.granted = nil
+	}
 	x.endLease(nil) // still there only after a panic
 	x.unwatchClient()
 	quiet := x.interruption.end() && x.finished && !x.loud

@@ -98,7 +98,7 @@ func (x *exchange) forwarded() {
 	if !trusted || len(h["X-Forwarded-Proto"]) == 0 {
 		delete(h, "X-Forwarded-Proto")
 		proto := "http"
-		if r.TLS != nil {
+		if r.TLS != nil || x.client != nil && x.client.secure {
 			proto = "https"
 		}
 		q.add("X-Forwarded-Proto", proto)

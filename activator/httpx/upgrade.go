@@ -113,7 +113,7 @@ func (x *exchange) relayOneWay(dst net.Conn, src io.Reader, buffered *bufio.Read
 func plainTCP(c net.Conn) *net.TCPConn {
 	switch c := c.(type) {
 	case *Conn:
-		return c.tcp
+		return c.plain()
 	case *net.TCPConn:
 		return c
 	}

@@ -42,7 +42,7 @@ func (x *exchange) connect() (upstream, error) {
 		p, _ := endpoint.Shared.Get(func() balance.Conn { return new(pool) }).(*pool)
 		return p.get(x)
 	}
-	if c, ok := x.lease.Conn.(*http1Conn); ok {
+	if c := attached(x.lease.Conn); c != nil {
 		if !x.retried && c.usable() {
 			return c, nil
 		}
