@@ -20,7 +20,7 @@ func TestAWarmRequestAllocatesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()
+			t.Cleanup(func() { _ = c.Close() })
 			buf, out := make([]byte, 64<<10), []byte(request)
 			got := testing.AllocsPerRun(2000, func() {
 				if _, err := c.Write(out); err != nil {

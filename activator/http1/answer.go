@@ -139,8 +139,9 @@ func (c *Conn) inform(up *upstream) error {
 			out = appendField(out, f, b)
 		}
 	}
-	s.out = append(out, "\r\n"...)
-	return c.tell(s.out)
+	out = append(out, "\r\n"...)
+	s.out = out[:0]
+	return c.tell(out)
 }
 
 // tell writes something to the client before its answer.
