@@ -20,7 +20,7 @@ func (s *Server) Adopt(services []*scaling.Service) []route.Conflict {
 		rules[i] = route.Rule[*service.Service]{Service: described, Value: known[key]}
 	}
 	table, conflicts := route.Build(rules, s.config.Routes)
-	s.handler.Adopt(table)
+	s.engines.adopt(table)
 	s.ports.lead(known)
 	s.tell(conflicts)
 	for key := range s.known {

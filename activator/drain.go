@@ -3,11 +3,11 @@ package activator
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/dormouse-dev/dormouse/activator/http1"
 	"github.com/dormouse-dev/dormouse/activator/httpx"
 )
 
@@ -33,8 +33,8 @@ var ErrDrainTimeout = errors.New("drain timed out with requests in flight")
 // drain ends what Run has started, when clients are already told with each answer that their connection is about to
 // close: once nobody is led here, and after the delay, nothing new is accepted, idle connections are closed and HTTP/2 gets GOAWAY; requests finish,
 // held and upgraded ones too. What is left when the time is over is refused if it is held, and reset if it is not.
-func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.CancelCauseFunc) error {
-	s.config.Logger.Info("draining", zap.Int64("requests", s.handler.Active()), zap.Int("connections", s.connections.len()))
+func (s *Server) drain(listeners []*listener, cut context.CancelCauseFunc) error {
+	s.config.Logger.Info("draining", zap.Int64("requests", s.engines.active()), zap.Int("connections", s.connections.len()))
 	s.awaitWithdrawal()
 	for _, l := range listeners {
 		l.stop()
@@ -43,21 +43,31 @@ func (s *Server) drain(listeners []*listener, http2 *http.Server, cut context.Ca
 	for _, l := range listeners {
 		<-l.ended
 	}
-	_ = http2.Shutdown(context.Background()) // waits for none: it has never accepted any
+	s.engines.goAway()
 	if s.finish(s.config.DrainTimeout, s.hurry) {
 		return nil
 	}
-	s.config.Logger.Warn("drain timed out", zap.Int64("requests", s.handler.Active()))
+	s.config.Logger.Warn("drain timed out", zap.Int64("requests", s.engines.active()))
 	s.config.Gates.Drain()
 	if s.finish(lastWords, nil) {
 		return ErrDrainTimeout
 	}
-	cut(httpx.ErrDrained)
+	s.cut(cut)
 	s.finish(lastWords, nil)
 	for _, c := range s.connections.all() {
 		_ = c.Close()
 	}
 	return ErrDrainTimeout
+}
+
+// cut breaks off what is being served.
+func (s *Server) cut(stdlib context.CancelCauseFunc) {
+	stdlib(httpx.ErrDrained)
+	for _, c := range s.connections.all() {
+		if native, ok := c.(*http1.Conn); ok {
+			native.Cut()
+		}
+	}
 }
 
 // awaitWithdrawal waits until clients can be expected to connect to others. Hurry ends it.
@@ -89,7 +99,7 @@ func (s *Server) finish(timeout time.Duration, hurry <-chan struct{}) bool {
 	defer tick.Stop()
 	for began := time.Now(); time.Since(began) < timeout; {
 		all := s.connections.all()
-		if len(all) == 0 && s.handler.Active() == 0 {
+		if len(all) == 0 && s.engines.active() == 0 {
 			return true
 		}
 		for _, c := range all {
@@ -105,7 +115,7 @@ func (s *Server) finish(timeout time.Duration, hurry <-chan struct{}) bool {
 		select {
 		case <-tick.C:
 		case <-hurry:
-			return s.handler.Active() == 0
+			return s.engines.active() == 0
 		}
 	}
 	return false

@@ -1,21 +1,15 @@
 package activator
 
 import (
-	"cmp"
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
-	"os"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/dormouse-dev/dormouse/activator/httpx"
 	"github.com/dormouse-dev/dormouse/activator/service"
 )
 
@@ -51,18 +45,27 @@ func newListener(l net.Listener, connections *connections) *listener {
 	}
 }
 
-// Accept implements net.Listener.
+// Accept implements net.Listener for net/http's server.
 func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.accept()
+	if err != nil {
+		return nil, err
+	}
+	conn := l.connections.add(c, l.destination)
+	if l.tls != nil {
+		return tls.Server(conn, l.tls), nil
+	}
+	return conn, nil
+}
+
+// accept returns the next connection, once there is room for it.
+func (l *listener) accept() (net.Conn, error) {
 	for pause := scarceFirst; ; {
 		c, err := l.Listener.Accept()
 		switch {
 		case err == nil:
 			l.connections.awaitRoom(l.closing)
-			conn := l.connections.add(c, l.destination)
-			if l.tls != nil {
-				return tls.Server(conn, l.tls), nil
-			}
-			return conn, nil
+			return c, nil
 		case l.stopped() && l.pending() && time.Since(l.stoppedAt) < acceptMost:
 			l.allow(acceptGrace)
 		case l.stopped():
@@ -122,134 +125,4 @@ func (l *listener) stopped() bool {
 	default:
 		return false
 	}
-}
-
-// connections is the clients' connections, of all listeners.
-type connections struct {
-	most    atomic.Int64
-	waiting atomic.Int32  // listeners that wait for room
-	room    chan struct{} // there may be room now
-
-	mu   sync.Mutex // guards the following
-	open map[*httpx.Conn]struct{}
-}
-
-// newConnections returns connections of which as many may be open as most says; zero: as mostConnections does.
-func newConnections(most int) *connections {
-	if most == 0 {
-		most = mostConnections(0)
-	}
-	cs := &connections{room: make(chan struct{}, 1), open: make(map[*httpx.Conn]struct{})}
-	cs.most.Store(int64(most))
-	return cs
-}
-
-func (cs *connections) len() int {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	return len(cs.open)
-}
-
-func (cs *connections) add(c net.Conn, destination *service.Destination) *httpx.Conn {
-	var conn *httpx.Conn
-	conn = httpx.NewConn(c, destination, func() { cs.remove(conn) })
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	cs.open[conn] = struct{}{}
-	return conn
-}
-
-func (cs *connections) remove(c *httpx.Conn) {
-	cs.mu.Lock()
-	delete(cs.open, c)
-	cs.mu.Unlock()
-	cs.tell()
-}
-
-// tell wakes a listener that waits for room.
-func (cs *connections) tell() {
-	if cs.waiting.Load() > 0 {
-		select {
-		case cs.room <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// changed is http.Server's ConnState.
-func (cs *connections) changed(c net.Conn, state http.ConnState) {
-	if state == http.StateIdle {
-		httpx.Idle(c)
-		cs.tell()
-	}
-}
-
-// awaitRoom waits until there may be one more connection. Where there is no room, those that have been idle for longest
-// make it. It ends when closing is closed: then whatever was accepted is served.
-func (cs *connections) awaitRoom(closing <-chan struct{}) {
-	if cs.spacious() {
-		return
-	}
-	cs.waiting.Add(1)
-	defer cs.waiting.Add(-1)
-	for {
-		cs.retire(1 + int(cs.most.Load())/100)
-		if cs.spacious() {
-			cs.tell() // for another listener
-			return
-		}
-		select {
-		case <-cs.room:
-		case <-closing:
-			return
-		}
-	}
-}
-
-func (cs *connections) spacious() bool { return int64(cs.len()) < cs.most.Load() }
-
-// retire closes up to n connections that have been idle for longest.
-func (cs *connections) retire(n int) {
-	type candidate struct {
-		conn  *httpx.Conn
-		since time.Time
-	}
-	var idle []candidate
-	for _, c := range cs.all() {
-		if since, unused := c.IdleSince(); !since.IsZero() && !unused {
-			idle = append(idle, candidate{c, since})
-		}
-	}
-	slices.SortFunc(idle, func(a, b candidate) int { return cmp.Compare(a.since.UnixNano(), b.since.UnixNano()) })
-	for _, c := range idle {
-		if n == 0 {
-			return
-		}
-		if c.conn.Retire() {
-			n--
-		}
-	}
-}
-
-func (cs *connections) all() []*httpx.Conn {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	all := make([]*httpx.Conn, 0, len(cs.open))
-	for c := range cs.open {
-		all = append(all, c)
-	}
-	return all
-}
-
-// mostConnections returns how many clients' connections there are room for beside so many listeners. As many are left for
-// endpoints.
-func mostConnections(listeners int) int { return max(1, (descriptors()-listeners)*45/100) }
-
-// descriptors returns how many descriptors the process may have.
-func descriptors() int {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return os.Getpagesize() // unheard of
-	}
-	return int(min(limit.Cur, 1<<20)) //nolint:gosec // bounded
 }

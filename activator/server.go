@@ -17,19 +17,18 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dormouse-dev/dormouse/activator/hold"
-	"github.com/dormouse-dev/dormouse/activator/httpx"
 	"github.com/dormouse-dev/dormouse/activator/route"
 	"github.com/dormouse-dev/dormouse/activator/service"
-	"github.com/dormouse-dev/dormouse/activator/tcp"
 	"github.com/dormouse-dev/dormouse/metrics"
 	"github.com/dormouse-dev/dormouse/scaling"
 )
 
 // The defaults of [Config].
 const (
-	DefaultHeaderTimeout = 10 * time.Second
-	DefaultKeepAlive     = 75 * time.Second
-	DefaultDrainTimeout  = 5 * time.Minute
+	DefaultHeaderTimeout  = 10 * time.Second
+	DefaultKeepAlive      = 75 * time.Second
+	DefaultDrainTimeout   = 5 * time.Minute
+	DefaultMaxHeaderBytes = 64 << 10
 )
 
 // Config of a [Server].
@@ -45,7 +44,11 @@ type Config struct {
 
 	HeaderTimeout  time.Duration // to read a request's header, or to shake hands; zero: DefaultHeaderTimeout
 	KeepAlive      time.Duration // an idle connection is kept for; zero: DefaultKeepAlive
-	MaxHeaderBytes int           // of a request; zero: http.DefaultMaxHeaderBytes
+	MaxHeaderBytes int           // of a request; zero: DefaultMaxHeaderBytes
+	// HTTP1Engine is what serves the clients of HTTP/1.1; empty: DefaultHTTP1Engine.
+	HTTP1Engine HTTP1Engine
+	// Portable lets the native engine do without system calls of its own, as on systems for which it has none.
+	Portable bool
 	// MaxConnections is how many clients' connections are open at once; zero: 45 % of the descriptors that the process may
 	// have and services' own ports do not take, so that as many are left for endpoints.
 	MaxConnections int
@@ -79,8 +82,7 @@ type Listener struct {
 // Server accepts requests and carries them to their services.
 type Server struct {
 	config      Config
-	handler     *httpx.Handler
-	departures  *tcp.Departures
+	engines     *engines
 	connections *connections
 	ports       *ports
 	ready       atomic.Bool
@@ -97,22 +99,15 @@ type Server struct {
 func New(config Config) *Server {
 	defaults(&config)
 	connections := newConnections(config.MaxConnections)
-	departures := new(tcp.Departures)
-	return &Server{
-		config: config,
-		handler: httpx.New(httpx.Options{
-			Logger:         config.Logger,
-			Unrouted:       config.Metrics.Service("", ""),
-			TrustedProxies: config.TrustedProxies,
-			Reveal:         config.Reveal,
-			Departures:     departures,
-		}),
-		departures:  departures,
+	s := &Server{
+		config:      config,
 		connections: connections,
 		ports:       newPorts(&config, connections),
 		started:     make(chan struct{}),
 		hurry:       make(chan struct{}),
 	}
+	s.engines = newEngines(&s.config, connections)
+	return s
 }
 
 func defaults(c *Config) {
@@ -121,6 +116,12 @@ func defaults(c *Config) {
 	}
 	if c.KeepAlive == 0 {
 		c.KeepAlive = DefaultKeepAlive
+	}
+	if c.MaxHeaderBytes == 0 {
+		c.MaxHeaderBytes = DefaultMaxHeaderBytes
+	}
+	if c.HTTP1Engine == "" {
+		c.HTTP1Engine = DefaultHTTP1Engine
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
@@ -150,30 +151,31 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	base, cut := context.WithCancelCause(context.Background())
 	defer cut(nil)
-	server, http2 := s.newServers(base)
+	s.engines.begin(base)
 	watched, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 
-	ended := make(chan error, len(listeners)+1)
-	go func() { ended <- s.departures.Run(watched) }()
+	ended := make(chan error, len(listeners)+2)
+	go func() { ended <- s.engines.departures.Run(watched) }()
+	go func() { ended <- s.engines.serveHanded() }()
 	for _, l := range listeners {
-		go func() { ended <- s.serve(server, l) }()
+		go func() { ended <- s.serve(l) }()
 	}
-	s.ports.start(func(l *listener) error { return s.serve(server, l) })
+	s.ports.start(s.serve)
 	s.ready.Store(true)
 	close(s.started)
 
-	running := len(listeners) + 1
+	running := len(listeners) + 2
 	select {
 	case <-ctx.Done():
 	case err = <-ended:
 		running--
 	}
-	s.handler.Drain() // who sees that it is not ready any more is told so by every answer
+	s.engines.drain() // who sees that it is not ready any more is told so by every answer
 	s.ready.Store(false)
-	err = errors.Join(err, s.drain(listeners, http2, cut))
+	err = errors.Join(err, s.drain(listeners, cut))
 	stopWatching()
-	_ = server.Close()
+	s.engines.close()
 	for ; running > 0; running-- {
 		err = errors.Join(err, <-ended)
 	}
@@ -213,58 +215,11 @@ func (s *Server) listen(ctx context.Context) (listeners []*listener, err error) 
 	return listeners, nil
 }
 
-// newServers returns the two servers of net/http: the one that accepts, and one that never does but is given the
-// connections of HTTP/2. Shutting that one down sends GOAWAY on them all; on the first it would also drop requests that
-// were just read from connections of HTTP/1.1.
-func (s *Server) newServers(base context.Context) (server, http2 *http.Server) {
-	http2 = s.newServer(base)
-	_ = http2.Serve(noListener{}) // fails, and makes TLSNextProto
-	server = s.newServer(base)
-	server.TLSNextProto = make(map[string]func(*http.Server, *tls.Conn, http.Handler), len(http2.TLSNextProto))
-	for protocol, serve := range http2.TLSNextProto {
-		server.TLSNextProto[protocol] = func(_ *http.Server, c *tls.Conn, h http.Handler) { serve(http2, c, h) }
-	}
-	return server, http2
-}
-
-func (s *Server) newServer(base context.Context) *http.Server {
-	errorLog, _ := zap.NewStdLogAt(s.config.Logger.Named("http"), zap.DebugLevel) // mostly of clients; the level exists
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Handler:                      s.handler,
-		Protocols:                    protocols,
-		HTTP2:                        httpx.ServerHTTP2(),
-		DisableGeneralOptionsHandler: true,
-		ReadHeaderTimeout:            s.config.HeaderTimeout,
-		IdleTimeout:                  s.config.KeepAlive,
-		MaxHeaderBytes:               s.config.MaxHeaderBytes,
-		ErrorLog:                     errorLog,
-		BaseContext:                  func(net.Listener) context.Context { return base },
-		ConnContext:                  httpx.ConnContext,
-		ConnState:                    s.connections.changed,
-	}
-}
-
-func (s *Server) serve(server *http.Server, l *listener) error {
+func (s *Server) serve(l *listener) error {
 	defer close(l.ended)
 	s.config.Logger.Debug("listening", zap.Stringer("address", l.Addr()), zap.Bool("tls", l.tls != nil))
-	if err := server.Serve(l); !errors.Is(err, errClosing) && !errors.Is(err, http.ErrServerClosed) {
+	if err := s.engines.serve(l); !errors.Is(err, errClosing) && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 	}
 	return nil
 }
-
-// noListener is a listener that fails.
-type noListener struct{}
-
-// Accept implements net.Listener.
-func (noListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
-
-// Close implements net.Listener.
-func (noListener) Close() error { return nil }
-
-// Addr implements net.Listener.
-func (noListener) Addr() net.Addr { return &net.TCPAddr{} }
