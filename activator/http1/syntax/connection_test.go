@@ -27,7 +27,7 @@ func TestConnection(t *testing.T) {
 		},
 		"Connection: host, content-length, content-type, transfer-encoding, dormouse-passed\r\nContent-Length: 1\r\nContent-Type: a\r\nDormouse-Passed: b":                               {},
 		"Connection: x-forwarded-for, x-forwarded-host, x-forwarded-proto, X-Forwarded-Port\r\nX-Forwarded-For: 1\r\nX-Forwarded-Host: 2\r\nX-Forwarded-Proto: 3\r\nX-Forwarded-Port: 4": {},
-		"Connection: x^a\r\nX~A: 1": {}, // a letter's case is one bit, which is not that of every byte
+		"Connection: @a, x^b\r\n`A: 1\r\nX~B: 1": {}, // a letter's case is one bit, which is not that of every byte
 	} {
 		m := "POST / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n\r\n"
 		r := request(t, m)

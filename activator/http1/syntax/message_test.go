@@ -68,9 +68,9 @@ func inPieces(t testing.TB, p parser, m string, l *Limits, ends ...int) error {
 
 // sameHoweverCut requires that a message gives the same wherever it is cut in two, and when it comes byte by byte. Behind an
 // error, only the error counts.
-func sameHoweverCut(t testing.TB, make func() parser, m string, l *Limits) {
+func sameHoweverCut(t testing.TB, fresh func() parser, m string, l *Limits) {
 	t.Helper()
-	want := make()
+	want := fresh()
 	wantErr := whole(want, m, l)
 	check := func(got parser, err error, how string) {
 		t.Helper()
@@ -78,10 +78,10 @@ func sameHoweverCut(t testing.TB, make func() parser, m string, l *Limits) {
 			t.Fatalf("%q %s: got %v %+v, and in one piece %v %+v", m, how, err, got, wantErr, want)
 		}
 	}
-	all := make()
+	all := fresh()
 	ends := []int{0}
 	for cut := range len(m) {
-		got := make()
+		got := fresh()
 		check(got, inPieces(t, got, m, l, cut), fmt.Sprintf("cut at %d", cut))
 		ends = append(ends, cut)
 	}
@@ -236,6 +236,11 @@ func TestLimitsHoldToTheByte(t *testing.T) {
 	if err := whole(new(Request), "GET /"+strings.Repeat("x", 100), &Limits{Line: 50}); !errors.Is(err, errTargetLong) {
 		t.Errorf("a line without end: %v", err)
 	}
+	for size, want := range map[int]error{51: ErrIncomplete, 52: errTargetLong} { // its end may still come, or not
+		if err := whole(new(Request), "GET /"+strings.Repeat("x", size-len("GET /")), &Limits{Line: 50}); !errors.Is(err, want) {
+			t.Errorf("%d bytes of a line of at most 50 and its end: %v", size, err)
+		}
+	}
 	const answer = "HTTP/1.1 200 OK\r\nA: b\r\n\r\n"
 	for _, c := range []struct {
 		limits Limits
@@ -244,10 +249,17 @@ func TestLimitsHoldToTheByte(t *testing.T) {
 		{Limits{Line: len("HTTP/1.1 200 OK"), Head: len(answer), Fields: 1}, nil},
 		{Limits{Line: len("HTTP/1.1 200 OK") - 1}, errStatusLong},
 		{Limits{Head: len(answer) - 1}, errHeadTooLarge},
+		{Limits{Fields: 1}, nil},
 	} {
 		if err := whole(new(Response), answer, &c.limits); !errors.Is(err, c.want) {
 			t.Errorf("%+v: got %v, want %v", c.limits, err, c.want)
 		}
+	}
+}
+
+func TestResponsesMayNotHaveTooManyFields(t *testing.T) {
+	if err := whole(new(Response), answer, &Limits{Fields: 7}); !errors.Is(err, errTooManyFields) {
+		t.Error(err)
 	}
 }
 

@@ -72,6 +72,7 @@ func refusals() []refusal {
 		{"3.2.1: query alone", "GET ?a HTTP/1.1\r\n" + host + end, errTarget},
 		{"3.2.1: bad escape", "GET /%zz HTTP/1.1\r\n" + host + end, errEscape},
 		{"3.2.1: half an escape", "GET /%4 HTTP/1.1\r\n" + host + end, errEscape},
+		{"3.2.1: escape of which half is one", "GET /%4g HTTP/1.1\r\n" + host + end, errEscape},
 		{"3.2.1: escape that ends in the query", "GET /%4?1 HTTP/1.1\r\n" + host + end, errEscape},
 		{"3.2.2: other scheme", "GET ftp://a.test/ HTTP/1.1\r\n" + host + end, errTarget},
 		{"3.2.2: no scheme", "GET ://a.test/ HTTP/1.1\r\n" + host + end, errTarget},
