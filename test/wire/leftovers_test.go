@@ -15,10 +15,14 @@ import (
 // it does not use in a build with the race detector, and a portable one.
 func forms() iter.Seq2[string, func(*activator.Config, *scaling.Service)] {
 	return func(yield func(string, func(*activator.Config, *scaling.Service)) bool) {
-		if !yield(engine.Current(), func(*activator.Config, *scaling.Service) {}) || engine.Current() == engine.Stdlib {
+		chosen := func(c *activator.Config, _ *scaling.Service) { c.HTTP1Engine = activator.HTTP1Engine(engine.Current()) }
+		if !yield(engine.Current(), chosen) || engine.Current() == engine.Stdlib {
 			return
 		}
-		yield("portable", func(c *activator.Config, _ *scaling.Service) {})
+		yield("portable", func(c *activator.Config, s *scaling.Service) {
+			chosen(c, s)
+			c.Portable = true
+		})
 	}
 }
 
