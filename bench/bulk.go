@@ -96,7 +96,7 @@ func startBulkSite(ctx context.Context, dir string) (rivals []*rival, err error)
 	if err != nil {
 		return rivals, err
 	}
-	for _, e := range all {
+	for i, e := range all {
 		a, err := startActivator(ctx, dir, fmt.Sprintf(`- name: bulk
   process: {command: [%q, "127.0.0.1:{{port}}"], env: {DORMOUSE_BENCH_ROLE: %s}}
   routes: [{}]
@@ -105,7 +105,7 @@ func startBulkSite(ctx context.Context, dir string) (rivals []*rival, err error)
 		if err != nil {
 			return rivals, err
 		}
-		rivals = append(rivals, &rival{name: e.name, address: a.http, process: a.process, judged: true})
+		rivals = append(rivals, &rival{name: e.name, address: a.http, process: a.process, judged: i == 0})
 		if err := wake(ctx, a); err != nil {
 			return rivals, err
 		}
@@ -117,8 +117,10 @@ func startBulkSite(ctx context.Context, dir string) (rivals []*rival, err error)
 }
 
 func startBulkNginx(dir, listen, backend string) (*process, error) {
-	return startNginxProxy(dir, listen, backend,
-		"proxy_buffer_size 64k; proxy_buffers 8 128k; proxy_max_temp_file_size 0; proxy_request_buffering off; client_max_body_size 0;")
+	return startNginxProxy(dir, listen, backend, `
+            proxy_buffer_size 64k; proxy_buffers 8 128k; proxy_max_temp_file_size 0; # down
+            proxy_request_buffering off; client_body_buffer_size 512k; client_max_body_size 0; # up: with the default of 16k, half as much again
+       `)
 }
 
 // serveBulk is the role of this program that answers GET /N with N bytes, and everything else with how many bytes it has got.

@@ -50,8 +50,8 @@ func readWrk(text string) (m sample, err error) {
 	var errs [4]error
 	m.perSecond, errs[0] = strconv.ParseFloat(find(`Requests/sec:\s+([\d.]+)`), 64)
 	m.requests, errs[1] = strconv.Atoi(find(`(\d+) requests in`))
-	m.p50, errs[2] = time.ParseDuration(find(`50%\s+(\S+)`))
-	m.p99, errs[3] = time.ParseDuration(find(`99%\s+(\S+)`))
+	m.p50, errs[2] = time.ParseDuration(find(`(?m)^\s+50%\s+(\S+)`))
+	m.p99, errs[3] = time.ParseDuration(find(`(?m)^\s+99%\s+(\S+)`))
 	for _, err := range errs {
 		if err != nil {
 			return m, fmt.Errorf("read what wrk printed: %w\n%s", err, text)
@@ -71,7 +71,7 @@ func measurePaced(ctx context.Context, address string, q kind, s settings, rate 
 	}
 	warmUp, measured := s.warmUp/2, s.measured
 	if s.quick {
-		warmUp, measured = 100*time.Millisecond, 400*time.Millisecond
+		warmUp, measured = 50*time.Millisecond, 250*time.Millisecond
 	}
 	cmd := exec.CommandContext(ctx, self, address, q.method, q.path, strconv.Itoa(q.body), strconv.Itoa(s.connections), strconv.Itoa(rate),
 		warmUp.String(), measured.String())

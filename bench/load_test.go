@@ -9,8 +9,8 @@ import (
 const wrkText = `Running 1s test @ http://127.0.0.1:8080
   1 threads and 64 connections
   Thread Stats   Avg      Stdev     Max   +/- Stdev
-    Latency   665.93us    1.17ms  20.70ms   97.21%
-    Req/Sec   122.46k    13.16k  145.52k    60.00%
+    Latency   665.93us    1.17ms  20.70ms   97.50%
+    Req/Sec   122.46k    13.16k  145.52k    60.99%
   Latency Distribution
      50%  478.00us
      75%  626.00us

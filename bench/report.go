@@ -21,8 +21,8 @@ brackets. Everything runs on the same cores, the load generator too. A ratio com
 
 // conditions begins a section: each may have been measured by itself.
 func conditions() string {
-	return fmt.Sprintf("Measured on %s: %s, %d cores, %s, %s, %s, %s.\n", time.Now().UTC().Format("2006-01-02"), figures.CPU(), runtime.NumCPU(),
-		figures.Kernel(), runtime.Version(), firstLine("nginx", "-v"), firstLine("haproxy", "-v"))
+	return fmt.Sprintf("Measured on %s, at %s: %s, %d cores, %s, %s, %s, %s.\n", time.Now().UTC().Format("2006-01-02"),
+		firstLine("git", "describe", "--always", "--dirty"), figures.CPU(), runtime.NumCPU(), figures.Kernel(), runtime.Version(), firstLine("nginx", "-v"), firstLine("haproxy", "-v"))
 }
 
 // atMost is how many times nginx's CPU time the activator's may be.
@@ -31,6 +31,8 @@ const atMost = 1.1
 func reportWarm(out io.Writer, s settings, rivals []*rival, cells []cell) {
 	fmt.Fprintf(out, `
 One application (nginx), %d connections, %d rounds of %v each, in rotation. CPU is the proxy's own, user and system.
+nginx has a worker for each core, keeps its connections, has buffers that the whole answer fits in, and logs nothing; HAProxy and
+httputil.ReverseProxy keep their connections too.
 `, s.connections, s.rounds, s.measured)
 	if cells[0].rate > 0 {
 		fmt.Fprint(out, `Requests are sent evenly, whether or not earlier ones were answered, and their time counts from when they were due.
@@ -77,15 +79,15 @@ func judge(ratios []float64) string {
 	return "no"
 }
 
-func reportAllocations(out io.Writer, all []engine, perRequest map[string][]float64) {
+func reportAllocations(out io.Writer, all []engine, measured []kind, perRequest map[string][]float64) {
 	fmt.Fprint(out, `
 Heap allocations per warm request, both sides together, by the activator's own Go runtime's count between two collections.
 
 | |`)
-	for _, q := range kinds() {
+	for _, q := range measured {
 		fmt.Fprintf(out, " %s |", q.name)
 	}
-	fmt.Fprintf(out, "\n|---|%s\n", strings.Repeat("---|", len(kinds())))
+	fmt.Fprintf(out, "\n|---|%s\n", strings.Repeat("---|", len(measured)))
 	for _, e := range all {
 		fmt.Fprintf(out, "| %s |", e.name)
 		for _, n := range perRequest[e.name] {
@@ -97,7 +99,8 @@ Heap allocations per warm request, both sides together, by the activator's own G
 
 func reportBulk(out io.Writer, s settings, size int64, rivals []*rival, directions []direction) {
 	fmt.Fprintf(out, `
-One body of %d MiB at a time, %d rounds, in rotation. nginx has larger buffers here than above, and writes none of it to a file.
+One body of %d MiB at a time, %d rounds, in rotation, between peers that only send and receive. nginx has buffers of 64 to
+512 KiB here, and writes none of it to a file.
 `, size>>20, s.rounds)
 	for _, d := range directions {
 		fmt.Fprintf(out, `

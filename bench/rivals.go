@@ -100,10 +100,11 @@ func reverseProxy(args []string) error {
 }
 
 func startNginx(dir, listen, backend string) (*process, error) {
-	return startNginxProxy(dir, listen, backend, "")
+	return startNginxProxy(dir, listen, backend, "proxy_buffer_size 32k; proxy_buffers 4 32k;") // with the default, 16 KiB cost a tenth more
 }
 
-// startNginxProxy starts nginx with further settings, and one worker for each core.
+// startNginxProxy starts nginx with further settings. It has a worker for each core, as its rivals may use each: one alone costs
+// the same.
 func startNginxProxy(dir, listen, backend, more string) (*process, error) {
 	return startNginxWith(dir, "nginx-proxy", fmt.Sprintf(`
     upstream backend { server %s; keepalive 256; keepalive_requests 1000000; }
