@@ -1,13 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A proxy that cuts a body off must not be the cheapest.
@@ -44,8 +45,9 @@ func TestABodyThatBreaksOffIsNotATransfer(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // that is all of the request
-			_, _ = io.Copy(io.Discard, c)
+			if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = io.Copy(io.Discard, req.Body)
+			}
 			_, _ = io.WriteString(c, answer)
 			_ = c.Close()
 		}

@@ -1,8 +1,12 @@
 // Command bench measures the activator beside what it is compared with, in one run on one machine.
 //
-// Warm: one backend behind the activator, behind httputil.ReverseProxy, nginx and HAProxy, and alone, in rotation, several
-// rounds; requests per second, CPU time and latencies, as medians with their spread, and as ratios within a round. On a
-// machine with few cores the load generator shares them, so CPU time per request is the figure that is comparable.
+// Warm: one backend behind the activator, behind httputil.ReverseProxy, nginx and HAProxy, and alone, with as many requests as
+// are answered and at fixed rates; requests per second, CPU time and latencies. On a machine with few cores the load
+// generator shares them, so CPU time per request is the figure that is comparable.
+//
+// Bulk: the same for bodies of a GiB, down and up.
+//
+// Allocations: the activator's, per request.
 //
 // Services: whether a table of 10,000 services makes a request dearer than a table of one.
 //
@@ -12,8 +16,10 @@
 //
 // Cold: what the activator adds between the moment an application listens and the answers to those who were held.
 //
-// It prints its tables and writes them to docs/benchmarks.md, with the machine. BENCH_QUICK=1 makes a short run that
-// writes nothing. All traffic is on loopback; what it starts it ends.
+// Who is compared is measured in rotation, several rounds: figures are medians with their spread, ratios are within a round.
+// It prints its tables and writes them to docs/benchmarks.md, with the machine: half an hour, or -only some of them, which
+// leaves the others in the document as they are. BENCH_QUICK=1 makes a run of less than a minute that writes nothing. All
+// traffic is on loopback; what it starts it ends.
 package main
 
 import (

@@ -60,7 +60,7 @@ httputil.ReverseProxy keep their connections too.
 				to := ratios(values(mine, cpu), values(c.samples[nginxName], cpu))
 				compared = spread(to, "%.2f")
 				if r.judged {
-					verdict = judge(to)
+					verdict = within(to, atMost)
 				}
 			}
 			fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", r.name, spread(values(mine, cpu), "%.1f µs"),
@@ -69,14 +69,6 @@ httputil.ReverseProxy keep their connections too.
 				spread(values(mine, func(s sample) float64 { return s.p99.Seconds() * 1000 }), "%.2f ms"))
 		}
 	}
-}
-
-// judge says whether the median ratio is low enough.
-func judge(ratios []float64) string {
-	if middle(ratios) <= atMost {
-		return "yes"
-	}
-	return "no"
 }
 
 func reportAllocations(out io.Writer, all []engine, measured []kind, perRequest map[string][]float64) {
@@ -117,7 +109,7 @@ One body of %d MiB at a time, %d rounds, in rotation, between peers that only se
 				to := ratios(values(mine, cpu), values(d.transfers[nginxName], cpu))
 				compared = spread(to, "%.2f")
 				if r.judged {
-					verdict = judge(to)
+					verdict = within(to, atMost)
 				}
 			}
 			fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", r.name, spread(values(mine, cpu), "%.0f ms"), compared, verdict,
