@@ -26,7 +26,7 @@ const (
 	HTTP1Native HTTP1Engine = "native" // our own: activator/http1
 	HTTP1Stdlib HTTP1Engine = "stdlib" // net/http's server
 
-	DefaultHTTP1Engine = HTTP1Stdlib
+	DefaultHTTP1Engine = HTTP1Native
 )
 
 // Known reports whether there is such an engine.
