@@ -105,6 +105,7 @@ type scratch struct {
 	header   fields // of the request, for routes
 	up, down relay  // the request's body and the answer's
 	out      []byte // the head that is being written, and what goes with it
+	kind     []byte // the request's Content-Type, once its head is not kept any more
 }
 
 // scratchSize is how much of a message is written with its head in one system call.

@@ -20,7 +20,11 @@ func (c *Conn) refuse(p *problem.Problem) state {
 	if p.Counted != "" {
 		c.counters().Refused(p.Counted)
 	}
-	request, b := &x.scratch.request, c.sock.In.Bytes()
+	request := &x.scratch.request
+	kind := x.scratch.kind
+	if !x.begun {
+		kind = contentTypeOf(request, c.sock.In.Bytes())
+	}
 	if log := c.engine.options.Logger.Check(zap.DebugLevel, "request refused"); log != nil {
 		log.Write(zap.String("problem", p.Name), zap.Int("status", p.Status), zap.Error(x.failure))
 		x.failure = nil
@@ -28,7 +32,7 @@ func (c *Conn) refuse(p *problem.Problem) state {
 	disturbed := c.undisturb()
 	left := hasBody(&request.Head) && c.uploading()
 	x.closing = disturbed || left || c.mustCloseRefused(request)
-	out := c.appendProblem(x.scratch.out[:0], p, request, b)
+	out := c.appendProblem(x.scratch.out[:0], p, request, kind)
 	x.scratch.out = out
 	how := endKeep
 	switch _, err := c.sock.Write(out); {
@@ -53,11 +57,11 @@ func (c *Conn) undisturb() bool {
 	return true
 }
 
-// appendProblem appends the whole answer.
-func (c *Conn) appendProblem(out []byte, p *problem.Problem, request *syntax.Request, b []byte) []byte {
+// appendProblem appends the whole answer to a request with this Content-Type.
+func (c *Conn) appendProblem(out []byte, p *problem.Problem, request *syntax.Request, kind []byte) []byte {
 	status := p.Status
-	grpc := contentTypeOf(request, b)
-	if grpc = bytes.TrimSpace(grpc); bytes.HasPrefix(grpc, []byte("application/grpc")) {
+	grpc := bytes.TrimSpace(kind)
+	if bytes.HasPrefix(grpc, []byte("application/grpc")) {
 		status = http.StatusOK // trailers-only: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 	} else {
 		grpc = nil

@@ -27,8 +27,9 @@ func (c *Conn) startUpload(up *upstream) error {
 	if c.beginReading() != causeNone {
 		return errInterrupted
 	}
-	c.consume()
 	x := &c.exchange
+	x.scratch.kind = append(x.scratch.kind[:0], contentTypeOf(&x.scratch.request, c.sock.In.Bytes())...)
+	c.consume()
 	x.upload = &upload{done: make(chan struct{})}
 	out := c.engine.clients.Get()
 	relay := &x.scratch.up
