@@ -23,6 +23,7 @@ import (
 	"github.com/dormouse-dev/dormouse/activator/hold"
 	"github.com/dormouse-dev/dormouse/metrics"
 	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/test/engine"
 )
 
 // proxy is an activator.Server on loopback with one service, whose endpoints a test publishes.
@@ -69,6 +70,7 @@ func newProxy(t testing.TB, change ...func(*activator.Config, *scaling.Service))
 		Metrics:      counters,
 		Logger:       zaptest.NewLogger(t, zaptest.Level(zapLevel())),
 		DrainTimeout: 5 * time.Second,
+		HTTP1Engine:  activator.HTTP1Engine(engine.Current()),
 	}
 	config.Certificate, config.Key, p.roots = certificate(t)
 	for _, c := range change {
