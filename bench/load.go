@@ -26,6 +26,23 @@ func wrkScript(dir string, q kind) (string, error) {
 	return file, nil
 }
 
+// measureFull runs wrk, and calls begin when the warm-up has ended.
+func measureFull(ctx context.Context, dir, address string, q kind, s settings, begin func() error) (sample, error) {
+	script, err := wrkScript(dir, q)
+	if err != nil {
+		return sample{}, err
+	}
+	if !s.quick {
+		if _, err := measure(ctx, address+q.path, s.connections, s.warmUp, "-s", script); err != nil {
+			return sample{}, err
+		}
+	}
+	if err := begin(); err != nil {
+		return sample{}, err
+	}
+	return measure(ctx, address+q.path, s.connections, s.measured, "-s", script)
+}
+
 // measure runs wrk against a target, "host:port/path", for whole seconds, with more of its arguments.
 func measure(ctx context.Context, target string, connections int, d time.Duration, more ...string) (sample, error) {
 	args := append([]string{"-t1", "-c", strconv.Itoa(connections), "-d", fmt.Sprintf("%ds", int(d.Seconds())), "--latency"}, more...)
@@ -64,7 +81,7 @@ func readWrk(text string) (m sample, err error) {
 }
 
 // measurePaced runs an open loop (see [pace]), and calls begin when the warm-up has ended.
-func measurePaced(ctx context.Context, address string, q kind, s settings, rate int, begin func()) (sample, error) {
+func measurePaced(ctx context.Context, address string, q kind, s settings, rate int, begin func() error) (sample, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return sample{}, fmt.Errorf("find this program: %w", err)
@@ -85,14 +102,17 @@ func measurePaced(ctx context.Context, address string, q kind, s settings, rate 
 	if err := cmd.Start(); err != nil {
 		return sample{}, fmt.Errorf("start the open loop: %w", err)
 	}
-	last := ""
+	last, began := "", error(nil)
 	for lines := bufio.NewScanner(out); lines.Scan(); last = lines.Text() {
 		if lines.Text() == "begin" {
-			begin()
+			began = begin()
 		}
 	}
 	if err := cmd.Wait(); err != nil {
 		return sample{}, fmt.Errorf("the open loop: %w\n%s", err, &problem)
+	}
+	if began != nil {
+		return sample{}, began
 	}
 	p, err := readPaced(last)
 	if err != nil {

@@ -150,29 +150,22 @@ func wake(ctx context.Context, a *activator) error {
 }
 
 // sample measures once, behind a warm-up that is not counted.
-func (r *rival) sample(ctx context.Context, dir string, s settings, c cell) (got sample, err error) {
-	var before, after time.Duration
-	if c.rate > 0 {
-		got, err = measurePaced(ctx, r.address, c.kind, s, c.rate, func() { before, err = cpu(r.counted) })
-	} else {
-		script, err := wrkScript(dir, c.kind)
-		if err != nil {
-			return got, err
-		}
-		if !s.quick {
-			if _, err := measure(ctx, r.address+c.kind.path, s.connections, s.warmUp, "-s", script); err != nil {
-				return got, err
-			}
-		}
-		if before, err = cpu(r.counted); err != nil {
-			return got, err
-		}
-		got, err = measure(ctx, r.address+c.kind.path, s.connections, s.measured, "-s", script)
+func (r *rival) sample(ctx context.Context, dir string, s settings, c cell) (sample, error) {
+	var before time.Duration
+	begin := func() (err error) {
+		before, err = cpu(r.counted)
+		return err
 	}
+	load := func() (sample, error) { return measureFull(ctx, dir, r.address, c.kind, s, begin) }
+	if c.rate > 0 {
+		load = func() (sample, error) { return measurePaced(ctx, r.address, c.kind, s, c.rate, begin) }
+	}
+	got, err := load()
 	if err != nil {
 		return got, err
 	}
-	if after, err = cpu(r.counted); err != nil {
+	after, err := cpu(r.counted)
+	if err != nil {
 		return got, err
 	}
 	got.cpu = float64(after-before) / float64(time.Microsecond) / float64(got.requests)

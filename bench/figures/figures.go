@@ -92,13 +92,14 @@ func WriteLaptop(path, introduction string, order []string, measured []Part) err
 	for _, part := range measured {
 		texts[part.Heading] = part.Text
 	}
-	all := strings.TrimSpace(introduction) + "\n"
+	var all strings.Builder
+	fmt.Fprintln(&all, strings.TrimSpace(introduction))
 	for _, heading := range order {
 		if text, ok := texts[heading]; ok {
-			all += fmt.Sprintf("\n## %s\n\n%s\n", heading, strings.TrimSpace(text))
+			fmt.Fprintf(&all, "\n## %s\n\n%s\n", heading, strings.TrimSpace(text))
 		}
 	}
-	return write(path, all, cluster)
+	return write(path, all.String(), cluster)
 }
 
 // WriteCluster replaces what make bench-cold wrote into a document; text begins with ClusterHeading.
