@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/dormouse-dev/dormouse/activator/http1/sock"
 	"github.com/dormouse-dev/dormouse/activator/http1/syntax"
@@ -42,8 +43,9 @@ type relay struct {
 	trailing bool // the last chunk has come, and what follows is the trailer section
 	trailers syntax.Trailers
 
-	framed bool   // it is written in chunks
-	out    []byte // what is to be written before anything else
+	read   *atomic.Bool // set once it was read to its end, or nil
+	framed bool         // it is written in chunks
+	out    []byte       // what is to be written before anything else
 }
 
 // sourceError is why the rest of a body cannot be had.
@@ -91,8 +93,7 @@ func (r *relay) run() error {
 			_ = r.flush() // what came before has nothing to do with it
 			return &sourceError{err}
 		case whole:
-			r.finish(true)
-			return r.flush()
+			return r.end()
 		case len(p) > 0:
 			err = r.put(p)
 		default:
@@ -100,8 +101,7 @@ func (r *relay) run() error {
 				whole, err = r.wait()
 			}
 			if whole && err == nil {
-				r.finish(true)
-				return r.flush()
+				return r.end()
 			}
 		}
 		if err != nil {
@@ -179,12 +179,29 @@ func (r *relay) finish(whole bool) {
 	}
 }
 
+// end writes what is left of a body that was read to its end.
+func (r *relay) end() error {
+	r.wasRead()
+	r.finish(true)
+	return r.flush()
+}
+
+// wasRead tells that the body was read to its end, before its end is written: the answer may come at once.
+func (r *relay) wasRead() {
+	if r.read != nil {
+		r.read.Store(true)
+	}
+}
+
 // put writes a piece behind what is in out.
 func (r *relay) put(p []byte) error {
 	r.frame(len(p))
 	if len(p) <= cap(r.out)-len(r.out)-frameRoom {
 		r.out = append(r.out, p...)
 	} else {
+		if r.over() {
+			r.wasRead()
+		}
 		if err := r.dst.WriteTwo(r.out, p); err != nil {
 			return err
 		}

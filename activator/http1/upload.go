@@ -33,7 +33,7 @@ func (c *Conn) startUpload(up *upstream) error {
 	x.upload = &upload{done: make(chan struct{})}
 	out := c.engine.clients.Get()
 	relay := &x.scratch.up
-	relay.dst, relay.out = up.sock, out.B[:0]
+	relay.dst, relay.out, relay.read = up.sock, out.B[:0], &x.upload.read
 	go c.send(x.upload, relay, up, out)
 	return nil
 }
@@ -44,7 +44,6 @@ func (c *Conn) send(u *upload, body *relay, up *upstream, out *sock.Buffer) {
 	c.engine.clients.Put(out)
 	if err == nil {
 		u.whole = true
-		u.read.Store(true)
 		c.sent()
 		return
 	}
@@ -75,7 +74,9 @@ func (c *Conn) endUpload(up *upstream, answered bool) (whole bool) {
 		case <-grace.C:
 		}
 	}
-	_ = c.sock.SetReadDeadline(tcp.LongAgo())
+	if !u.read.Load() {
+		_ = c.sock.SetReadDeadline(tcp.LongAgo())
+	}
 	_ = up.sock.SetWriteDeadline(tcp.LongAgo())
 	<-u.done
 	u.broken = nil // by ourselves
@@ -88,10 +89,5 @@ func (c *Conn) uploading() bool {
 	if x.upload == nil {
 		return !x.whole
 	}
-	select {
-	case <-x.upload.done:
-		return !x.upload.whole
-	default:
-		return true
-	}
+	return !x.upload.read.Load()
 }
