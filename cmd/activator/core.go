@@ -118,6 +118,7 @@ func (c *core) assemble(registry *prometheus.Registry, config activator.Config, 
 	config.Logger, config.Gates, config.Metrics = c.logger.Named("activator"), c.gates, c.counters
 	config.HeaderTimeout, config.KeepAlive = c.options.headerTimeout, c.options.keepAlive
 	config.MaxConnections, config.TrustedProxies = c.options.maxConnections, proxies
+	config.HTTP1Engine = activator.HTTP1Engine(c.options.http1Engine)
 	config.DrainTimeout, config.ShutdownDelay = c.options.drainTimeout, c.options.shutdownDelay
 	c.proxy = activator.New(config)
 	observe(c.counters, c.gates, c.scaler, c.proxy)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/dormouse-dev/dormouse/activator"
 )
 
 // usageError is a mistake in how the command was called.
@@ -35,6 +37,7 @@ type options struct {
 	keepAlive      time.Duration
 	maxConnections int
 	trustedProxies []string
+	http1Engine    string
 	drainTimeout   time.Duration
 	shutdownDelay  time.Duration
 
@@ -53,6 +56,8 @@ func (o *options) register(flags *pflag.FlagSet, shutdownDelay time.Duration) {
 	flags.DurationVar(&o.keepAlive, "keep-alive", 75*time.Second, "how long an idle client connection is kept")
 	flags.IntVar(&o.maxConnections, "max-connections", 0, "how many client connections are kept; 0: 45 % of the file descriptors")
 	flags.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, "addresses or CIDR ranges whose X-Forwarded-Proto and -Host are kept")
+	flags.StringVar(&o.http1Engine, "http1-engine", string(activator.DefaultHTTP1Engine),
+		"what serves clients of HTTP/1.1: native, or stdlib: Go's net/http")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 5*time.Minute, "how long open requests may take to finish after SIGTERM")
 	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", shutdownDelay, "how long to go on accepting after SIGTERM")
 	flags.StringVar(&o.serviceMetrics, "service-metrics", "on", "label metrics with namespace and service: on or off")
@@ -113,6 +118,9 @@ func (o *options) check() error {
 	}
 	if o.serviceMetrics != "on" && o.serviceMetrics != "off" {
 		bad("service-metrics", "%q is neither on nor off", o.serviceMetrics)
+	}
+	if !activator.HTTP1Engine(o.http1Engine).Known() {
+		bad("http1-engine", "%q is neither native nor stdlib", o.http1Engine)
 	}
 	if _, err := o.proxies(); err != nil {
 		bad("trusted-proxies", "%v", err)

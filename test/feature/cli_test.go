@@ -163,6 +163,7 @@ func TestMistakesInACommandLineAreExplained(t *testing.T) {
 		{"a format that is none", nil, []string{"local", "-f", file, "--log-format=xml"}, []string{"--log-format", `"xml"`}},
 		{"a level that is none", nil, []string{"local", "-f", file, "--log-level=loud"}, []string{"--log-level", `"loud"`}},
 		{"metrics neither on nor off", nil, []string{"local", "-f", file, "--service-metrics=yes"}, []string{"--service-metrics", `"yes"`}},
+		{"an engine that is none", nil, []string{"local", "-f", file, "--http1-engine=nginx"}, []string{"--http1-engine", `"nginx"`, "native", "stdlib"}},
 		{"the environment", []string{"DORMOUSE_MAX_HELD_REQUESTS=many"}, []string{"local", "-f", file}, []string{"$DORMOUSE_MAX_HELD_REQUESTS", `"many"`, "--max-held-requests"}},
 		{"the environment's values", []string{"DORMOUSE_KEEP_ALIVE=-1s"}, []string{"local", "-f", file}, []string{"--keep-alive", "-1s"}},
 	} {
