@@ -49,7 +49,7 @@ func bytewise(text string) []string {
 func otherEnd(c net.Conn) int {
 	local, _ := netip.ParseAddrPort(c.LocalAddr().String())
 	remote, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-	for end := time.Now().Add(time.Second); time.Now().Before(end); runtime.Gosched() { // it may not be accepted yet
+	for end := time.Now().Add(10 * time.Millisecond); time.Now().Before(end); runtime.Gosched() { // it may not be accepted yet, or be closed already
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
 			return -1

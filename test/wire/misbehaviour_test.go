@@ -246,7 +246,7 @@ func TestAHeadThatDoesNotComeToItsEndIsNoAnswer(t *testing.T) {
 		{"reason that does not end", "HTTP/1.1 200 ", "502"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newProxy(t, func(_ *activator.Config, s *scaling.Service) { 
+			p := newProxy(t, func(_ *activator.Config, s *scaling.Service) {
 				s.Timeouts.ResponseHeader = 5 * time.Second
 				if strings.Contains(c.name, "silence") {
 					s.Timeouts.ResponseHeader = 200 * time.Millisecond

@@ -193,3 +193,20 @@ func ambiguousChunks(body string) string {
 		body = rest[size+2:]
 	}
 }
+
+// methodOf returns the method of request n, or "".
+func (r *recorder) methodOf(n int) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n < 0 || n >= len(r.requests) {
+		return ""
+	}
+	return r.requests[n].Method
+}
+
+// forget makes room where thousands are recorded. Numbers begin anew.
+func (r *recorder) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.requests = r.requests[:0]
+}
