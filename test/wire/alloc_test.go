@@ -7,12 +7,16 @@ import (
 	"testing"
 
 	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/test/engine"
 )
 
 // TestAWarmRequestAllocatesLittle counts what the whole process allocates for a request, net/http's own share included; the
 // client and the endpoint allocate nothing.
 func TestAWarmRequestAllocatesLittle(t *testing.T) {
-	const most = 42 // it is 38, and 40 under the race detector
+	most := 8.0 // it is 0, and 6 under the race detector, where pools forget
+	if engine.Current() == engine.Stdlib {
+		most = 42 // it is 38, and 40 under the race detector
+	}
 	host, change := ownPorts()
 	p := newProxy(t, change)
 	p.publish(p.endpoint(benchEndpoint(t, benchAnswer+strings.Repeat("x", 100)), scaling.ProtocolHTTP1))
@@ -21,7 +25,7 @@ func TestAWarmRequestAllocatesLittle(t *testing.T) {
 	byHost, byPort := p.allocations(p.addr), p.allocations(at(host, firstPort))
 	t.Logf("%.1f by its host, %.1f by its port", byHost, byPort)
 	if byHost > most || byPort > most {
-		t.Errorf("a request allocates %.1f times by its host and %.1f times by its port, want at most %d", byHost, byPort, most)
+		t.Errorf("a request allocates %.1f times by its host and %.1f times by its port, want at most %.0f", byHost, byPort, most)
 	}
 }
 
