@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// armedFor is how old a deadline for keep-alive may be that is left as it is: setting one costs as much as a small
-	// system call.
-	armedFor = time.Second
+	// armedFor is how old a deadline for keep-alive may be that is left as it is, and armedPart which part of that time:
+	// setting one costs as much as a small system call.
+	armedFor, armedPart = time.Second, 16
 
 	// retired is the value of Conn.idle when the connection was closed for being idle.
 	retired = -1
@@ -174,7 +174,7 @@ func (c *Conn) arm() {
 	switch {
 	case !c.served:
 		c.deadline(now, c.engine.options.HeaderTimeout)
-	case now.Sub(c.armed) > armedFor:
+	case now.Sub(c.armed) > min(armedFor, c.engine.options.KeepAlive/armedPart):
 		c.deadline(now, c.engine.options.KeepAlive)
 		c.armed = now
 	}
