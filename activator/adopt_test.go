@@ -31,6 +31,7 @@ func server(t *testing.T, change func(*activator.Config)) *activator.Server {
 	}
 	config := activator.Config{
 		Listeners: []activator.Listener{{Listener: listen(t)}}, Gates: new(hold.Gates), Metrics: counters, Logger: zap.NewNop(),
+		HTTP1Engine: http1Engine(),
 	}
 	change(&config)
 	return activator.New(config)

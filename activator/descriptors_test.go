@@ -71,6 +71,7 @@ func TestWithoutDescriptorsIdleConnectionsMakeRoomForNewOnes(t *testing.T) {
 	}
 	server := activator.New(activator.Config{
 		Listeners: []activator.Listener{{Listener: l}}, Gates: new(hold.Gates), Metrics: counters, Logger: zap.NewNop(),
+		HTTP1Engine:    http1Engine(),
 		MaxConnections: 1000,
 	})
 	ctx, stop := context.WithCancel(t.Context())
@@ -131,6 +132,7 @@ func TestWithoutDescriptorsDialsWait(t *testing.T) {
 	gates := new(hold.Gates)
 	server := activator.New(activator.Config{
 		Listeners: []activator.Listener{{Listener: l}}, Gates: gates, Metrics: counters, Logger: zap.NewNop(),
+		HTTP1Engine:    http1Engine(),
 		MaxConnections: 1000,
 	})
 	key := scaling.Key{Namespace: "web", Name: "shop"}
@@ -192,6 +194,7 @@ func TestAnAddressInUseIsNamed(t *testing.T) {
 	server := activator.New(activator.Config{
 		Listeners: []activator.Listener{{Address: l.Addr().String()}},
 		Gates:     new(hold.Gates), Metrics: counters, Logger: zap.NewNop(),
+		HTTP1Engine: http1Engine(),
 	})
 	if err := server.Run(t.Context()); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Error(err)

@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Departures tells when clients close their connections. net/http notices that only once a request's body was read to
-// its end, and that of a held request is not read at all. One goroutine watches for all; a connection costs two system
-// calls, and only while its request is held. What a client sends meanwhile, such as its next request, is no departure.
+// Departures tells when clients close their connections, which nobody who does not read notices; net/http does only once a
+// request's body was read to its end, and that of a held request is not read at all. One goroutine watches for all, and a
+// watch costs two system calls. What a client sends meanwhile, such as its next request, is no departure. The zero value
+// is ready, and tells of what it watches while Run runs.
 type Departures struct {
 	mu      sync.Mutex      // guards the following
 	epoll   syscall.RawConn // or nil: Run has not begun
@@ -48,6 +49,29 @@ func (d *Departures) Run(ctx context.Context) error {
 	return fmt.Errorf("watch for clients that leave: %w", err)
 }
 
+// Watch calls left when the client of c is gone. The id, which is not 0, ends that with Forget: when Forget returns, left
+// is not called any more. It must not block, nor watch or forget itself.
+func (d *Departures) Watch(c *net.TCPConn, left func()) (id uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last++
+	id = d.last
+	if d.watched == nil {
+		d.watched = make(map[uint64]watched)
+	}
+	d.watched[id] = watched{c, left}
+	_ = d.addLocked(id, c) // fails where there is nothing to be watched any more: then reading fails, too
+	return id
+}
+
+// Forget ends a watch.
+func (d *Departures) Forget(c *net.TCPConn, id uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.watched, id)
+	_ = d.ctlLocked(unix.EPOLL_CTL_DEL, c, nil) // fails where c is closed, which took it off the list
+}
+
 func (d *Departures) begin(epoll syscall.RawConn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -78,29 +102,6 @@ func (d *Departures) next(epoll syscall.RawConn) error {
 		}
 	}
 	return errors.Join(err, waitErr)
-}
-
-// Watch calls left when the client of c is gone. The id, which is not 0, ends that with Forget: when Forget returns, left
-// is not called any more. It must not block, nor watch or forget itself.
-func (d *Departures) Watch(c *net.TCPConn, left func()) (id uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.last++
-	id = d.last
-	if d.watched == nil {
-		d.watched = make(map[uint64]watched)
-	}
-	d.watched[id] = watched{c, left}
-	_ = d.addLocked(id, c) // fails where there is nothing to be watched any more: then reading fails, too
-	return id
-}
-
-// Forget ends a watch.
-func (d *Departures) Forget(c *net.TCPConn, id uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.watched, id)
-	_ = d.ctlLocked(unix.EPOLL_CTL_DEL, c, nil) // fails where c is closed, which took it off the list
 }
 
 func (d *Departures) addLocked(id uint64, c *net.TCPConn) error {
