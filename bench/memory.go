@@ -57,8 +57,8 @@ func memory(ctx context.Context, dir string, s settings, out io.Writer) error {
 	var rows []memoryRow
 	for _, o := range occupations(s.quick) {
 		var subjects []memorySubject
-		for _, e := range all {
-			subjects = append(subjects, memorySubject{e.name, true, func() (*occupied, error) { return occupyActivator(ctx, dir, o, e.args, certificate) }})
+		for i, e := range all {
+			subjects = append(subjects, memorySubject{e.name, i == 0, func() (*occupied, error) { return occupyActivator(ctx, dir, o, e.args, certificate) }})
 		}
 		if o.kind != heldKind { // nginx holds nothing
 			subjects = append(subjects, memorySubject{nginxName, false, func() (*occupied, error) { return occupyNginx(dir, o, certificate) }})
@@ -193,8 +193,10 @@ connections when it starts does not count, nor does the kernel's memory. Each sa
 	for _, r := range rows {
 		rss := values(r.samples, func(f footprint) float64 { return f.rss / 1024 })
 		live, wanted, verdict := "", "", ""
-		if r.judged {
+		if r.samples[0].live != 0 {
 			live = spread(values(r.samples, func(f footprint) float64 { return f.live / 1024 }), "%.1f KiB")
+		}
+		if r.judged {
 			wanted = fmt.Sprintf("≤ %d KiB", r.bound>>10)
 			verdict = within(rss, float64(r.bound>>10))
 		}
