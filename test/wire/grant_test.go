@@ -24,7 +24,7 @@ const (
 	stormPatience = 3 * time.Millisecond // of those who are held
 
 	// stormLasts bounds what a slow machine or the race detector makes of it.
-	stormLasts = 40 * time.Second
+	stormLasts = 20 * time.Second
 )
 
 // storm is a proxy whose endpoints come and go all the time, and whose clients do not wait for long.

@@ -11,12 +11,12 @@ import (
 	"github.com/dormouse-dev/dormouse/test/engine"
 )
 
-// forms yields the forms of the engine that the tests run with: the native one has one with system calls of its own, which
-// it does not use in a build with the race detector, and a portable one.
+// forms yields the forms of the engine that the tests run with: the native one has one with system calls of its own, and a
+// portable one. In a build with the race detector there is only the latter.
 func forms() iter.Seq2[string, func(*activator.Config, *scaling.Service)] {
 	return func(yield func(string, func(*activator.Config, *scaling.Service)) bool) {
 		chosen := func(c *activator.Config, _ *scaling.Service) { c.HTTP1Engine = activator.HTTP1Engine(engine.Current()) }
-		if !yield(engine.Current(), chosen) || engine.Current() == engine.Stdlib {
+		if !yield(engine.Current(), chosen) || engine.Current() == engine.Stdlib || raceDetector {
 			return
 		}
 		yield("portable", func(c *activator.Config, s *scaling.Service) {

@@ -20,7 +20,7 @@ import (
 // A client that leaves gives its descriptor to the next that comes, at once. What is still to be told of the one that left
 // must not reach the one that came.
 func TestADepartureBreaksNoOtherConnectionOff(t *testing.T) {
-	const clients, rounds = 16, 300
+	const clients, rounds = 16, 100
 	for name, form := range forms() {
 		t.Run(name, func(t *testing.T) {
 			p := newProxy(t, form)
