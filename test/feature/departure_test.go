@@ -97,9 +97,7 @@ func TestAClientThatLeavesWhileHeldIsForgottenAtOnceAndTheWakeGoesOn(t *testing.
 		t.Errorf("the next request was answered with %s, Server-Timing %q", resp.Status, resp.Header.Get("Server-Timing"))
 	}
 	for code, n := range map[string]float64{"2xx": 1, "4xx": 0, "5xx": 0} {
-		if got := d.counter("dormouse_requests_total", "shop", fmt.Sprintf("code=%q", code)); got != n {
-			t.Errorf("%v requests count as %s, want %v", got, code, n)
-		}
+		d.awaitCounter(n, "dormouse_requests_total", "shop", fmt.Sprintf("code=%q", code))
 	}
 	if got := strings.Count(d.log.String(), `"process started"`); got != 1 {
 		t.Errorf("%d processes were started, want 1", got)

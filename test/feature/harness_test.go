@@ -1,4 +1,4 @@
-// Package feature drives the real binary through real sockets, one file per feature.
+// Package feature drives the real binary through real sockets, one file per feature, with each engine for HTTP/1.1.
 //
 // A test starts an activator of its own with [start], in front of test/app or whatever else its file names. When the test
 // ends the activator is stopped with SIGTERM, and the test fails if it did not drain and exit with status 0, if it logged
@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,29 +25,42 @@ import (
 	"time"
 
 	"github.com/dormouse-dev/dormouse/test/app/apptest"
+	"github.com/dormouse-dev/dormouse/test/engine"
 )
 
 // patience is how long a test waits for something that is bound to happen; a bound for failures, not a delay.
 const patience = 30 * time.Second
 
-// activatorBinary builds the binary once per run, with the race detector.
+// withoutRace is set in the environment of runs whose activator is built without the race detector, as it is shipped: with
+// it the native engine does without system calls of its own.
+const withoutRace = "DORMOUSE_RACE=0"
+
+// activatorBinary builds the binary once per run.
 var activatorBinary = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // one build for all tests
 	dir, err := os.MkdirTemp("", "dormouse-feature-")
 	if err != nil {
 		return "", err
 	}
+	binaryDir = dir
 	path := filepath.Join(dir, "activator")
-	out, err := exec.Command("go", "build", "-race", "-o", path, "github.com/dormouse-dev/dormouse/cmd/activator").CombinedOutput()
+	args := []string{"build", "-race", "-o", path, "github.com/dormouse-dev/dormouse/cmd/activator"}
+	if slices.Contains(os.Environ(), withoutRace) {
+		args = slices.Delete(args, 1, 2)
+	}
+	out, err := exec.Command("go", args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build activator: %w\n%s", err, out)
 	}
 	return path, nil
 })
 
+// binaryDir is what activatorBinary has made, to be removed at the end; or empty.
+var binaryDir string //nolint:gochecknoglobals // as activatorBinary
+
 func TestMain(m *testing.M) {
-	status := m.Run()
-	if path, err := activatorBinary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	status := engine.Main(m, withoutRace)
+	if binaryDir != "" {
+		_ = os.RemoveAll(binaryDir)
 	}
 	os.Exit(status)
 }
@@ -93,7 +107,7 @@ func startFile(t testing.TB, yaml string, args ...string) *dormouse {
 	}
 	d := &dormouse{t: t, file: filepath.Join(t.TempDir(), "dormouse.yaml"), log: newLogBuffer(), done: make(chan struct{})}
 	d.write(yaml)
-	d.cmd = exec.Command(binary, append([]string{"local", "-f", d.file, "--log-format=json"}, args...)...)
+	d.cmd = exec.Command(binary, append([]string{"local", "-f", d.file, "--log-format=json", "--http1-engine=" + engine.Current()}, args...)...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	d.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=0")
 	if err := d.cmd.Start(); err != nil {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dormouse-dev/dormouse/test/engine"
 )
 
 func TestHTTP1(t *testing.T) {
@@ -106,11 +108,13 @@ func TestHTTP1(t *testing.T) {
 
 	t.Run("passes the names of fields on, those of extensions too", func(t *testing.T) {
 		w := d.in(t).wire()
-		w.send("GET /headers HTTP/1.1\r\nHost: shop.default\r\nX-Case-Kept: a\r\nX_Under.Score: b\r\nX-Many: 1\r\nX-Many: 2\r\n\r\n")
+		w.send("GET /headers HTTP/1.1\r\nHost: shop.default\r\nx-case-KEPT: a\r\nX_Under.Score: b\r\nX-Many: 1\r\nX-Many: 2\r\n\r\n")
 		_, body := w.response("GET")
 		lines := parseSeen(t, body).Lines
-		for _, want := range []string{"X-Case-Kept: a", "X_Under.Score: b", "X-Many: 1", "X-Many: 2"} {
-			if !slices.ContainsFunc(lines, func(line string) bool { return strings.EqualFold(line, want) }) {
+		for _, want := range []string{"x-case-KEPT: a", "X_Under.Score: b", "X-Many: 1", "X-Many: 2"} {
+			if !slices.ContainsFunc(lines, func(line string) bool {
+				return line == want || engine.Current() == engine.Stdlib && strings.EqualFold(line, want)
+			}) {
 				t.Errorf("no %q in %q", want, lines)
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dormouse-dev/dormouse/test/engine"
 )
 
 // behind is a request that is sent behind another one. It must not be taken from what was refused.
@@ -136,36 +138,44 @@ func TestWhatCanBeReadInOneWayReachesTheApplicationAsOneRequest(t *testing.T) {
 	for name, c := range map[string]struct {
 		request string
 		holds   func(s seen) bool
+		refused bool // the native engine refuses it: not every reader of the next hop reads it in the same way
 	}{
 		"both lengths: the chunks count": {
 			"POST /h HTTP/1.1\r\n" + one + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 			func(s seen) bool {
 				return slices.Equal(s.TransferEncoding, []string{"chunked"}) && s.Headers.Get("Content-Length") == ""
 			},
+			true,
 		},
 		"equal Content-Lengths": {
 			"POST /h HTTP/1.1\r\n" + one + "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
 			func(s seen) bool { return s.ContentLength == 5 },
+			false,
 		},
 		"folded value": {
 			"GET /h HTTP/1.1\r\n" + one + "X-Folded: a\r\n  b\r\n\r\n",
 			func(s seen) bool { return s.Headers.Get("X-Folded") == "a b" },
+			true,
 		},
 		"line feeds alone": {
 			"GET /h HTTP/1.1\n" + strings.ReplaceAll(one, "\r", "") + "X-Last: 1\n\n",
 			func(s seen) bool { return s.Headers.Get("X-Last") == "1" },
+			true,
 		},
 		"chunks on HTTP/1.0": {
 			"POST /h HTTP/1.0\r\n" + one + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 			func(s seen) bool { return s.ContentLength == 0 && len(s.TransferEncoding) == 0 },
+			true,
 		},
 		"chunk with an extension": {
 			"POST /h HTTP/1.1\r\n" + one + "Transfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\n\r\n",
 			func(s seen) bool { return slices.Equal(s.TransferEncoding, []string{"chunked"}) },
+			false,
 		},
 		"odd method": {
 			"M-SEARCH /h HTTP/1.1\r\n" + one + "\r\n",
 			func(s seen) bool { return s.Method == "M-SEARCH" },
+			false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,6 +183,16 @@ func TestWhatCanBeReadInOneWayReachesTheApplicationAsOneRequest(t *testing.T) {
 			w := d.in(t).wire()
 			w.send(c.request)
 			resp, body := w.response("GET")
+			if c.refused && engine.Current() == engine.Native {
+				if resp.StatusCode != 400 || !resp.Close {
+					t.Errorf("%s, connection to be closed: %t; want 400, and yes", resp.Status, resp.Close)
+				}
+				w.ended()
+				if after := count(t, address).Requests; after != before {
+					t.Errorf("%d requests came to the application", after-before)
+				}
+				return
+			}
 			if resp.StatusCode != 200 {
 				t.Fatalf("%s %q", resp.Status, body)
 			}

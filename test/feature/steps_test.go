@@ -248,6 +248,14 @@ func (d *dormouse) counter(metric, service string, labels ...string) float64 {
 	return d.metric(metric + "{" + strings.Join(labels, ",") + "}")
 }
 
+// awaitCounter waits until a counter has this value: a request counts when it has ended, a little after its answer has come.
+func (d *dormouse) awaitCounter(value float64, metric, service string, labels ...string) {
+	d.t.Helper()
+	eventually(d.t, fmt.Sprintf("%s of %s with %v is %v", metric, service, labels, value), func() bool {
+		return d.counter(metric, service, labels...) == value
+	})
+}
+
 // pid asks a service made by app which process it is.
 func (d *dormouse) pid(service string) int {
 	d.t.Helper()
