@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -79,7 +80,9 @@ func (c *Conn) endUpload(up *upstream, answered bool) (whole bool) {
 	}
 	_ = up.sock.SetWriteDeadline(tcp.LongAgo())
 	<-u.done
-	u.broken = nil // by ourselves
+	if errors.Is(u.broken, os.ErrDeadlineExceeded) {
+		u.broken = nil // by ourselves
+	}
 	return false
 }
 
