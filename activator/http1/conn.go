@@ -206,7 +206,7 @@ func (c *Conn) serve() state {
 		return c.refuseHead(problem.HeaderTimeout())
 	}
 	if refusal, ok := errors.AsType[*syntax.Error](err); ok {
-		return c.refuseHead(refusalOf(refusal))
+		return c.refuseHead(problem.OfStatus(refusal.Status, refusal.Detail))
 	}
 	c.forgetScratch()
 	c.close() // the client has left

@@ -2,7 +2,6 @@ package http1
 
 import (
 	"bytes"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -59,22 +58,23 @@ func (c *Conn) undisturb() bool {
 
 // appendProblem appends the whole answer to a request with this Content-Type.
 func (c *Conn) appendProblem(out []byte, p *problem.Problem, request *syntax.Request, kind []byte) []byte {
+	const ok = 200
 	status := p.Status
 	grpc := bytes.TrimSpace(kind)
 	if bytes.HasPrefix(grpc, []byte("application/grpc")) {
-		status = http.StatusOK // trailers-only: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+		status = ok // trailers-only: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 	} else {
 		grpc = nil
 	}
 	out = append(out, "HTTP/1.1 "...)
 	out = strconv.AppendInt(out, int64(status), 10)
 	out = append(out, ' ')
-	out = append(out, http.StatusText(status)...)
+	out = append(out, problem.StatusText(status)...)
 	out = append(out, "\r\nDate: "...)
 	out = c.engine.clock.appendDate(out, time.Now())
 	out = append(out, "\r\n"...)
-	if p.Status == http.StatusMethodNotAllowed {
-		out = append(out, "Allow: "+problem.Allow+"\r\n"...)
+	if p.Allow != "" {
+		out = append(append(append(out, "Allow: "...), p.Allow...), "\r\n"...)
 	}
 	if p.RetryAfter > 0 {
 		out = append(out, "Retry-After: "...)
@@ -132,21 +132,6 @@ func (c *Conn) refuseHead(p *problem.Problem) state {
 	c.forgetScratch()
 	c.linger()
 	return ended
-}
-
-// refusalOf returns the problem that a syntax error stands for.
-func refusalOf(e *syntax.Error) *problem.Problem {
-	switch e.Status {
-	case http.StatusRequestURITooLong:
-		return problem.TargetTooLong()
-	case http.StatusRequestHeaderFieldsTooLarge:
-		return problem.HeaderTooLarge()
-	case http.StatusHTTPVersionNotSupported:
-		return problem.Version()
-	}
-	p := problem.Malformed(e.Detail)
-	p.Status = e.Status
-	return p
 }
 
 // closeAnswered ends the connection behind an answer that says so.

@@ -25,8 +25,8 @@ func (x *exchange) refuse(p *problem.Problem) {
 	x.final = true
 	x.informing.Unlock()
 	h := x.w.Header()
-	if p.Status == http.StatusMethodNotAllowed {
-		h.Set("Allow", problem.Allow)
+	if p.Allow != "" {
+		h.Set("Allow", p.Allow)
 	}
 	if seconds := p.RetrySeconds(); seconds > 0 {
 		h.Set("Retry-After", strconv.Itoa(seconds))

@@ -14,13 +14,8 @@ import (
 	"github.com/dormouse-dev/dormouse/scaling"
 )
 
-const (
-	// ContentType is the media type of a problem's document.
-	ContentType = "application/problem+json"
-
-	// Allow is the Allow field of an answer with status 405: RFC 9110 section 15.5.6 wants one.
-	Allow = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, TRACE"
-)
+// ContentType is the media type of a problem's document.
+const ContentType = "application/problem+json"
 
 // typePrefix begins the types of problems.
 const typePrefix = "urn:dormouse:problem:"
@@ -35,6 +30,7 @@ type Problem struct {
 	Reason     string // one word, or empty: why the service cannot be woken
 	Message    string // for loopback clients on a laptop only, or empty
 	RetryAfter time.Duration
+	Allow      string          // the answer's Allow field, or empty: it has none
 	Counted    metrics.Refusal // empty: not among the refusals
 }
 
@@ -78,6 +74,9 @@ func (p *Problem) GRPCStatus() int {
 	return unknown
 }
 
+// StatusText is the reason phrase that stands behind a status in HTTP/1.1.
+func StatusText(status int) string { return http.StatusText(status) }
+
 // IsLoopback reports whether a client is on this machine: a developer, who may see what failed.
 func IsLoopback(client netip.Addr) bool { return client.Unmap().IsLoopback() }
 
@@ -86,6 +85,7 @@ func Connect() *Problem {
 	return &Problem{
 		Status: http.StatusMethodNotAllowed, Name: "connect", Title: "CONNECT is not supported",
 		Detail: "This is a reverse proxy; it opens no tunnels.",
+		Allow:  "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, TRACE", // RFC 9110 section 15.5.6 wants some
 	}
 }
 
@@ -111,6 +111,21 @@ func Body() *Problem {
 		Status: http.StatusBadRequest, Name: "body", Title: "Malformed request body",
 		Detail: "The request's body does not end where its header or its chunks say.",
 	}
+}
+
+// OfStatus returns the problem for which a parser refuses a request with this status. The detail is Malformed's.
+func OfStatus(status int, detail string) *Problem {
+	switch status {
+	case http.StatusRequestURITooLong:
+		return TargetTooLong()
+	case http.StatusRequestHeaderFieldsTooLarge:
+		return HeaderTooLarge()
+	case http.StatusHTTPVersionNotSupported:
+		return Version()
+	}
+	p := Malformed(detail)
+	p.Status = status
+	return p
 }
 
 // Malformed answers a request that does not follow RFC 9112. The detail is one sentence, always the same for one fault.

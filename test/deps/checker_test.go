@@ -37,8 +37,10 @@ func TestTheArrowsOfTheArchitectureAreAllowed(t *testing.T) {
 	for from, to := range map[string]string{
 		"./cmd/activator":      "./activator ./elastiserver ./scaling ./scaling/local ./scaling/kube ./metrics os/signal github.com/spf13/cobra",
 		"./activator":          "./activator/httpx ./activator/http1 ./activator/route ./scaling ./metrics net/http",
-		"./activator/httpx":    "./activator/route ./activator/hold ./activator/balance ./scaling ./metrics net/http",
-		"./activator/http1":    "./activator/route ./activator/hold ./activator/balance ./scaling ./metrics net",
+		"./activator/httpx":    "./activator/service ./activator/problem ./activator/tcp ./activator/route ./activator/hold ./scaling net/http",
+		"./activator/http1":    "./activator/service ./activator/problem ./activator/tcp ./activator/route ./activator/hold ./scaling net",
+		"./activator/service":  "./activator/hold ./activator/balance ./scaling ./metrics crypto/tls",
+		"./activator/problem":  "./activator/hold ./scaling ./metrics net/http",
 		"./activator/hold":     "./activator/balance ./scaling ./metrics",
 		"./elastiserver":       "./scaling ./metrics net/http",
 		"./scaling":            "./metrics",

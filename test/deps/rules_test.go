@@ -84,10 +84,24 @@ func rules() []rule {
 			why:  "activator assembles the engines; what they share lies beside them, not above",
 		},
 		{
-			from: []string{"./activator/route/...", "./activator/hold/...", "./activator/balance/..."},
+			from: []string{
+				"./activator/route/...", "./activator/hold/...", "./activator/balance/...",
+				"./activator/service/...", "./activator/problem/...", "./activator/tcp/...",
+			},
 			to:   []string{"./activator/httpx/...", "./activator/http1/..."},
 			deep: true,
-			why:  "engines use the decisions; a decision that knew its engine would have to be taken twice",
+			why:  "engines use the decisions, and what they share; a decision that knew its engine would have to be taken twice",
+		},
+		{
+			from: []string{"./activator/route/...", "./activator/hold/...", "./activator/balance/..."},
+			to:   []string{"./activator/service/...", "./activator/problem/...", "./activator/tcp/..."},
+			deep: true,
+			why:  "what engines share is made of the decisions, which know nothing of connections and answers",
+		},
+		{
+			from: []string{"./activator/tcp/...", "./activator/http1/sock/...", "./activator/http1/syntax/..."},
+			to:   []string{"./..."},
+			why:  "sockets and grammar are learnt from the kernel and the RFCs alone, and tested and fuzzed without the rest",
 		},
 		{
 			from: []string{"./activator/httpx/..."},
@@ -98,6 +112,11 @@ func rules() []rule {
 			from: []string{"./activator/http1/..."},
 			to:   []string{"./activator/httpx/..."},
 			why:  "engines are alternatives: each must be able to go without the other noticing",
+		},
+		{
+			from: []string{"./activator/http1/...", "./activator/service/...", "./activator/tcp/..."},
+			to:   []string{"net/http/...", "golang.org/x/net/http/..."},
+			why:  "an engine of our own that leant on net/http's would have its limits; the statuses are in activator/problem",
 		},
 		{
 			from: []string{"./activator/route/...", "./activator/hold/...", "./activator/balance/...", "./scaling"},
