@@ -213,10 +213,16 @@ func (p *proxy) fills(endpoints, capacity int) {
 		case <-r.Context().Done():
 		}
 	})
+	var servers []*httptest.Server
+	defer func() {
+		for _, s := range servers {
+			s.Close()
+		}
+	}()
 	ready := make([]scaling.Endpoint, endpoints)
 	for i := range ready {
 		s := httptest.NewServer(handler)
-		defer s.Close()
+		servers = append(servers, s)
 		ready[i] = p.endpoint(s.URL, scaling.ProtocolHTTP1)
 		ready[i].Capacity = capacity
 	}

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -175,7 +176,7 @@ func same(r, want io.Reader) (whole bool, err error) {
 		if m, _ := io.ReadFull(want, b[:n]); !bytes.Equal(a[:n], b[:m]) {
 			return false, nil
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			m, _ := want.Read(b[:1])
 			return m == 0, nil
 		}
@@ -219,7 +220,7 @@ func writeChunks(w io.Writer, rnd *rand.Rand, r io.Reader, trailer string) error
 				return err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			_, err = fmt.Fprintf(w, "0\r\n%s\r\n", trailer)
 			return err
 		}

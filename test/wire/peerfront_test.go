@@ -69,7 +69,9 @@ listen two
 	awaitPeer(t, streaming)
 	awaitPeer(t, multiplexed)
 	return []front{
-		{"nginx", nginx, true}, {"nginx without buffering", streaming, true}, {"HAProxy", haproxy, true},
+		{"nginx", nginx, true},
+		{"nginx without buffering", streaming, true},
+		{"HAProxy", haproxy, true},
 		{"HAProxy over HTTP 2", multiplexed, false}, // an upgrade over HTTP/2 is another thing
 	}
 }

@@ -13,8 +13,10 @@ import (
 // it.
 func TestAnEndpointThatDiesDuringAnUploadIsABadGateway(t *testing.T) {
 	kinds := map[string]func(resp *http.Response) bool{
-		"text/plain":       func(resp *http.Response) bool { return resp.StatusCode == http.StatusBadGateway },
-		"application/grpc": func(resp *http.Response) bool { return resp.StatusCode == 200 && resp.Header.Get("Grpc-Status") == "14" },
+		"text/plain": func(resp *http.Response) bool { return resp.StatusCode == http.StatusBadGateway },
+		"application/grpc": func(resp *http.Response) bool {
+			return resp.StatusCode == 200 && resp.Header.Get("Grpc-Status") == "14"
+		},
 	}
 	for name, form := range forms() {
 		for kind, right := range kinds {
