@@ -152,6 +152,7 @@ func BenchmarkCopy(b *testing.B) {
 
 // reportCPU adds the processor's time of the whole process, both ends included: elapsed time says little on a busy machine.
 func reportCPU(b *testing.B) (report func()) {
+	b.Helper()
 	used := func() time.Duration {
 		var u syscall.Rusage
 		must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
@@ -162,8 +163,8 @@ func reportCPU(b *testing.B) (report func()) {
 }
 
 func must(t testing.TB, err error) {
+	t.Helper()
 	if err != nil {
-		t.Helper()
 		t.Fatal(err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 func TestCopyingMovesEveryByteBetweenAllKinds(t *testing.T) {
 	everyRoute(t, func(t *testing.T, r route) {
-		source, from, to, sink := r.open(t)
+		source, from, to, sink := r.openWith(t, 4096)
 		want := bytes.Repeat([]byte("0123456789abcdef"), 200_000)
 		go func() {
 			if err := errors.Join(writeAll(source, want), source.CloseWrite()); err != nil {
@@ -68,6 +68,26 @@ func TestCopyingStopsAtItsLimitAndLeavesTheRest(t *testing.T) {
 		}
 		if got := string(from.In.Bytes()); got != "ext message"[:from.In.Len()] {
 			t.Errorf("%q is left", got)
+		}
+	})
+}
+
+func TestCopyingFromAnEmptyBufferStopsAtItsLimit(t *testing.T) {
+	everyRoute(t, func(t *testing.T, r route) {
+		source, from, to, sink := r.open(t)
+		mustWrite(t, source, "bodynext")
+		for left := int64(4); left > 0; {
+			n, err := from.CopyTo(to, left)
+			if err != nil {
+				t.Fatal(err)
+			}
+			left -= n
+		}
+		if fill(t, from, 4); string(from.In.Bytes()) != "next" {
+			t.Errorf("%q is left", from.In.Bytes())
+		}
+		if fill(t, sink, 4); string(sink.In.Bytes()) != "body" {
+			t.Errorf("%q was copied", sink.In.Bytes())
 		}
 	})
 }
@@ -152,7 +172,7 @@ func TestADestinationThatDoesNotTakeEndsAtItsDeadlineAndTheCountIsExact(t *testi
 			continue // counts what it has encrypted
 		}
 		t.Run(r.name, func(t *testing.T) {
-			source, from, to, sink := r.open(t)
+			source, from, to, sink := r.openWith(t, 4096)
 			go func() { _ = writeUntilError(source) }()
 			go func() { awaitParked(2); _ = to.SetWriteDeadline(time.Unix(1, 0)) }()
 			var total int64
@@ -167,6 +187,7 @@ func TestADestinationThatDoesNotTakeEndsAtItsDeadlineAndTheCountIsExact(t *testi
 				}
 				break
 			}
+			expectOwnBytes(t, r, from.pool)
 			_ = to.Close()
 			if got := readAll(t, sink); int64(len(got)) != total || total == 0 {
 				t.Errorf("%d bytes were counted, and %d came", total, len(got))
@@ -178,7 +199,7 @@ func TestADestinationThatDoesNotTakeEndsAtItsDeadlineAndTheCountIsExact(t *testi
 
 func TestBothWaysAtOnce(t *testing.T) {
 	everyRoute(t, func(t *testing.T, r route) {
-		left, from, to, right := r.open(t)
+		left, from, to, right := r.openWith(t, 4096)
 		tunnel := func(a, b *Socket) {
 			for {
 				if _, err := a.CopyTo(b, 1<<20); err != nil {
@@ -204,6 +225,23 @@ func TestBothWaysAtOnce(t *testing.T) {
 	})
 }
 
+// expectOwnBytes tests that what others had read and could not write is not copied by who uses their pool next.
+func expectOwnBytes(t *testing.T, r route, pool *Pool) {
+	t.Helper()
+	const own = "my own"
+	for range 5 {
+		source, from, to, sink := r.open(t)
+		from.pool = pool
+		mustWrite(t, source, own)
+		if _, err := from.CopyTo(to, 1<<20); err != nil {
+			t.Fatalf("CopyTo: %v", err)
+		}
+		if fill(t, sink, 1); !strings.HasPrefix(own, string(sink.In.Bytes())) {
+			t.Fatalf("%q came, which others had written", sink.In.Bytes())
+		}
+	}
+}
+
 // route is a way from one kind of connection to another.
 type route struct {
 	name     string
@@ -211,8 +249,12 @@ type route struct {
 }
 
 func (r route) open(t *testing.T) (source, from, to, sink *Socket) {
-	source, from = r.from.pair(t, 16)
-	to, sink = r.to.pair(t, 16)
+	return r.openWith(t, 16)
+}
+
+func (r route) openWith(t *testing.T, size int) (source, from, to, sink *Socket) {
+	source, from = r.from.pair(t, size)
+	to, sink = r.to.pair(t, size)
 	return source, from, to, sink
 }
 
