@@ -26,21 +26,25 @@ import (
 // engine is an Engine on loopback with one service, whose endpoints a test publishes.
 type engine struct {
 	*Engine
-	t     testing.TB
-	gates *hold.Gates
-	addr  string
+	t       testing.TB
+	gates   *hold.Gates
+	metrics *prometheus.Registry
+	addr    string
 }
 
 var key = scaling.Key{Namespace: "web", Name: "shop"} //nolint:gochecknoglobals // a constant, were it not a struct
 
-func newEngine(t testing.TB, portable bool) *engine {
+func newEngine(t testing.TB, portable bool, changes ...func(*scaling.Service)) *engine {
 	t.Helper()
-	e := &engine{t: t, gates: new(hold.Gates)}
-	counters, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
+	e := &engine{t: t, gates: new(hold.Gates), metrics: prometheus.NewRegistry()}
+	counters, err := metrics.New(e.metrics, metrics.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &scaling.Service{Key: key, Hold: scaling.Hold{Timeout: 5 * time.Second}, Timeouts: scaling.Timeouts{Dial: time.Second}}
+	for _, change := range changes {
+		change(s)
+	}
 	gate := e.gates.Adopt([]*scaling.Service{s})[0]
 	departures := new(tcp.Departures)
 	e.Engine = New(Options{

@@ -165,7 +165,8 @@ func (c *Conn) unreachable(err error) (next state, over bool) {
 	reason := reasonOf(err)
 	x.service.Metrics.DialFailure(reason)
 	gate, lease, now := x.service.Gate, x.lease, time.Now()
-	x.lease, x.written = balance.Lease{}, false
+	x.lease, x.written, x.whole = balance.Lease{}, false, false
+	c.unbound()
 	if reason == metrics.DialDescriptors {
 		x.outcome, x.lease, x.refusal = gate.DialStarved(&lease, &c.Waiter, now)
 	} else {

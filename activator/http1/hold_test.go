@@ -68,10 +68,10 @@ func (e *engine) awaitHeld(n int) {
 }
 
 // both runs a test with both kinds of sockets.
-func both(t *testing.T, f func(t *testing.T, e *engine)) {
+func both(t *testing.T, f func(t *testing.T, e *engine), changes ...func(*scaling.Service)) {
 	t.Helper()
 	for _, portable := range []bool{true, false} {
-		t.Run(fmt.Sprintf("portable %t", portable), func(t *testing.T) { f(t, newEngine(t, portable)) })
+		t.Run(fmt.Sprintf("portable %t", portable), func(t *testing.T) { f(t, newEngine(t, portable, changes...)) })
 	}
 }
 

@@ -68,7 +68,7 @@ func (c *Conn) settle() cause {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.busy, c.up, c.reading, c.writing = false, nil, false, false
-	c.holdDue, c.headDue, c.due, c.idleFor = time.Time{}, time.Time{}, time.Time{}, 0
+	c.unboundLocked()
 	return c.cause
 }
 
@@ -211,6 +211,17 @@ func (c *Conn) bound() {
 		c.idleFor = timeouts.Idle
 		c.alarmLocked(now.Add(timeouts.Idle))
 	}
+}
+
+// unbound undoes bound: the exchange may be held again, and must find another endpoint anyway.
+func (c *Conn) unbound() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unboundLocked()
+}
+
+func (c *Conn) unboundLocked() {
+	c.holdDue, c.headDue, c.due, c.idleFor = time.Time{}, time.Time{}, time.Time{}, 0
 }
 
 // touch notes that a byte came or went.
