@@ -53,7 +53,7 @@ func (c *Conn) roundTrip(up *upstream) error {
 	}
 	for {
 		err := c.readAnswer(up)
-		if expecting {
+		if expecting && (err != nil || !isHint(x.scratch.response.Status)) {
 			expecting = false
 			late := errors.Is(err, os.ErrDeadlineExceeded)
 			if c.extend(up) != causeNone {
@@ -87,6 +87,9 @@ func (c *Conn) roundTrip(up *upstream) error {
 		response.Reset()
 	}
 }
+
+// isHint reports whether an answer with this status says nothing yet of what is to come, nor of the request's body.
+func isHint(status int) bool { return status < 200 && status != 100 && status != 101 }
 
 // readAnswer reads the head of an answer.
 func (c *Conn) readAnswer(up *upstream) error {

@@ -77,9 +77,10 @@ type Engine struct {
 
 // New returns an Engine without routes.
 func New(options Options) *Engine {
+	line := options.MaxHeaderBytes - len("\r\n") // one that fills the head on its own is what is too long
 	e := &Engine{
 		options:   options,
-		requests:  syntax.Limits{Line: options.MaxHeaderBytes, Head: options.MaxHeaderBytes, Fields: maxFields},
+		requests:  syntax.Limits{Line: line, Head: options.MaxHeaderBytes, Fields: maxFields},
 		answers:   syntax.Limits{Line: maxAnswerHead, Head: maxAnswerHead, Fields: maxFields},
 		clients:   sock.NewPool(clientBuffer),
 		endpoints: sock.NewPool(endpointBuffer),
