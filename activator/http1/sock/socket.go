@@ -20,6 +20,10 @@ var ErrFull = errors.New("buffer is full")
 type Socket struct {
 	In *Buffer // what was read and not used; nil: nothing. It belongs to who reads.
 
+	// Progress, or nil, is called when the peer has taken a part of what is being spliced to it: a pipe holds so much that a
+	// slow peer may need longer for it than it may be idle. It belongs to who writes, and must neither block nor write.
+	Progress func()
+
 	conn net.Conn
 	tcp  *net.TCPConn    // that is conn or lies beneath it, or nil
 	raw  syscall.RawConn // of tcp, or nil

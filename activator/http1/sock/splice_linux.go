@@ -48,7 +48,7 @@ func (s *Socket) splice(dst *Socket, n int64) (int64, error) {
 		s.drain = newDrain(s.pool)
 	}
 	if dst.pump == nil {
-		dst.pump = newPump()
+		dst.pump = newPump(dst)
 	}
 	d, p := s.drain, dst.pump
 	d.most, d.moved, d.err = int(min(n, pipeSize)), 0, nil
@@ -102,7 +102,7 @@ func newDrain(pool *Pool) *drain {
 	return d
 }
 
-func newPump() *pump {
+func newPump(dst *Socket) *pump {
 	p := &pump{}
 	p.onWrite = func(fd uintptr) (done bool) {
 		for p.left > 0 {
@@ -112,7 +112,9 @@ func newPump() *pump {
 				p.err = io.ErrUnexpectedEOF // a pipe that has lost bytes
 				return true
 			case err == nil:
-				p.left -= n
+				if p.left -= n; p.left > 0 && dst.Progress != nil {
+					dst.Progress()
+				}
 			case errors.Is(err, unix.EAGAIN):
 				return false
 			default:

@@ -8,6 +8,44 @@ import (
 	"testing"
 )
 
+func TestAPeerThatTakesBytesSlowlyIsSeenToTakeThem(t *testing.T) {
+	source, from, to, sink := routes()[0].openWith(t, 4096)
+	small(t, to, sink)
+	go func() { _ = writeUntilError(source) }()
+	progress := make(chan struct{}, 1)
+	to.Progress = func() {
+		select {
+		case progress <- struct{}{}:
+		default:
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			_, err = from.CopyTo(to, 1<<20)
+		}
+		done <- err
+	}()
+	for range 3 {
+		awaitParked(2) // who writes to the source, and CopyTo for its destination
+		select {
+		case <-progress:
+		default:
+		}
+		for taken := 0; taken < 300<<10; taken += sink.In.Len() {
+			sink.Drop()
+			fill(t, sink, 1)
+		}
+		<-progress
+	}
+	source.Interrupt()
+	to.Interrupt()
+	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("CopyTo: %v", err)
+	}
+}
+
 func TestCopyingHoldsNoDescriptorWhileItWaits(t *testing.T) {
 	const sockets = 100
 	r := routes()[0]
