@@ -45,7 +45,7 @@ func (s *Socket) receive(fd uintptr) (done bool) {
 		in.W += n
 		s.received = n
 	}
-	s.Release()
+	s.release()
 	s.readErr = errno
 	return errno != syscall.EAGAIN
 }

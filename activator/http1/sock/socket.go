@@ -34,6 +34,7 @@ type Socket struct {
 
 	// Of who reads.
 	stashed  uint8
+	flowing  bool     // much has come, and probably more is to come: a buffer waits for it
 	stash    [16]byte // what a connection was read into that cannot be asked whether something is there
 	readErr  syscall.Errno
 	received int
@@ -88,7 +89,8 @@ func (s *Socket) Plain() bool { return s.plain }
 // returns [ErrFull] where In has no room, io.EOF at the end, and leaves In nil when it waited with nothing in it.
 //
 // Where conn is not plain TCP, the first Fill may bring only a few bytes of many that are there: what they say decides
-// whether there is another Fill, which could block.
+// whether there is another Fill, which could block. That one waits with a buffer, as do those behind it for as long as much
+// comes, until Release.
 func (s *Socket) Fill() error {
 	if s.In != nil {
 		if s.In.Compact(); s.In.Room() == 0 {
@@ -104,11 +106,11 @@ func (s *Socket) Fill() error {
 // Await waits until there is something to be read: bytes (also in In), the end, or an error, which it may return or leave to
 // the next Fill. It holds no buffer.
 func (s *Socket) Await() error {
-	s.Release()
+	s.release()
 	switch {
 	case s.In != nil || s.stashed > 0:
 		return nil
-	case s.plain && canPeek:
+	case s.peeks():
 		return s.peek().await(s.raw)
 	}
 	for {
@@ -147,9 +149,8 @@ func (s *Socket) Available() int {
 
 // Release gives In back to the pool if there is nothing in it.
 func (s *Socket) Release() {
-	if s.In != nil && s.In.Len() == 0 {
-		s.Drop()
-	}
+	s.flowing = false
+	s.release()
 }
 
 // Drop gives In back to the pool, whatever is in it.
@@ -200,7 +201,7 @@ func (s *Socket) WriteTwo(a, b []byte) error {
 // It returns how many bytes dst has taken, io.EOF at the end, and a [*WriteError] if it was dst that failed: bytes may be lost
 // then that it had not taken. Without an error it has copied at least one.
 func (s *Socket) CopyTo(dst *Socket, n int64) (int64, error) {
-	s.Release()
+	s.release()
 	if s.In == nil && s.stashed == 0 {
 		if s.plain && dst.plain && canSplice {
 			if moved, err := s.splice(dst, n); !errors.Is(err, errNoSplice) {
@@ -216,7 +217,7 @@ func (s *Socket) CopyTo(dst *Socket, n int64) (int64, error) {
 	b := s.In.Bytes()
 	w, err := dst.Write(b[:min(int64(len(b)), n)])
 	s.In.Skip(w)
-	s.Release()
+	s.release()
 	if err != nil {
 		return int64(w), &WriteError{err}
 	}
@@ -266,25 +267,36 @@ func (e *WriteError) Unwrap() error { return e.Err }
 
 // fillPortable is Fill by conn's own Read.
 func (s *Socket) fillPortable() error {
-	if s.In == nil || s.In.Len() == 0 {
+	if (s.In == nil || s.In.Len() == 0) && !s.flowing {
 		if err := s.Await(); err != nil {
 			return err
 		}
 	}
 	if s.stashed > 0 {
+		s.flowing = int(s.stashed) == len(s.stash)
 		s.unstash()
 		return nil
 	}
 	in := s.take()
-	defer s.Release()
+	defer s.release()
 	for {
 		n, err := s.conn.Read(in.B[in.W:])
 		if in.W += n; n > 0 {
+			s.flowing = n >= s.pool.size/2 && !s.peeks()
 			return nil
 		}
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// peeks reports whether it can be waited for bytes without reading any.
+func (s *Socket) peeks() bool { return s.plain && canPeek }
+
+func (s *Socket) release() {
+	if s.In != nil && s.In.Len() == 0 {
+		s.Drop()
 	}
 }
 
