@@ -150,6 +150,7 @@ func (c *Conn) carryElsewhere() state {
 	x.lease = balance.Lease{}
 	c.settle()
 	c.engine.active.Add(-1)
+	c.sock.In.Skip(int(x.scratch.request.Method.From)) // empty lines, which net/http does not expect
 	c.forgetScratch()
 	c.handOver(grant)
 	return ended
@@ -215,8 +216,8 @@ func (c *Conn) finish(how ending) state {
 		how = endClose // it was broken off when it was over, and perhaps deadlines have passed
 	}
 	c.count()
-	if how == endKeep {
-		c.consume()
+	if how == endKeep || how == endClose {
+		c.consume() // so that what is left is what comes behind it
 	}
 	c.forgetScratch()
 	c.engine.active.Add(-1)
