@@ -2,10 +2,12 @@ package http1
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -106,5 +108,36 @@ func TestATargetThatIsTooLongIsSaidToBe(t *testing.T) {
 		if resp, _ := c.answer(); resp.StatusCode != want {
 			t.Errorf("%.20q: %s", text, resp.Status)
 		}
+	}
+}
+
+func TestClientsThatDoNotReadRefusalsAreNotWaitedForForever(t *testing.T) {
+	both(t, func(t *testing.T, e *engine) {
+		c := e.dial(t)
+		requests := strings.Repeat("GET / HTTP/1.1\r\nHost: nobody\r\n\r\n", 1000)
+		for { // until it is cut off
+			if _, err := io.WriteString(c, requests); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal(err)
+			} else if err != nil {
+				break
+			}
+		}
+		e.await("nothing to be active", func() bool { return e.Active() == 0 })
+	})
+}
+
+func TestARequestIsHandedOverWithoutEmptyLinesBeforeIt(t *testing.T) {
+	e := newEngine(t, false)
+	handed := make(chan *Handover, 1)
+	e.options.Handover = func(h *Handover) { handed <- h }
+	e.gates.Publish(key, &scaling.View{Ready: []scaling.Endpoint{{ID: "a", Address: "127.0.0.1:1", Protocol: scaling.ProtocolH2C}}})
+	c := e.dial(t)
+	text := "GET / HTTP/1.1\r\nHost: shop.web\r\n\r\n"
+	c.send("\r\n" + text)
+	h := <-handed
+	h.Grant.Release()
+	_ = h.Conn.Close()
+	if string(h.Read) != text {
+		t.Errorf("%q was read before", h.Read)
 	}
 }

@@ -34,7 +34,7 @@ func (c *Conn) refuse(p *problem.Problem) state {
 	out := c.appendProblem(x.scratch.out[:0], p, request, kind)
 	x.scratch.out = out
 	how := endKeep
-	switch _, err := c.sock.Write(out); {
+	switch err := c.say(out); {
 	case err != nil:
 		how = endAbort
 	case left:
@@ -49,11 +49,21 @@ func (c *Conn) refuse(p *problem.Problem) state {
 func (c *Conn) undisturb() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cause == causeNone || c.cause == causeHold {
-		return false
+	c.writing = false // nobody else bounds that any more
+	return c.cause != causeNone && c.cause != causeHold
+}
+
+// say writes an answer of our own. The client, whom no service's bounds concern, has as long to take it as it has to send a
+// request's head.
+func (c *Conn) say(out []byte) error {
+	var end time.Time
+	if bound := c.engine.options.HeaderTimeout; bound > 0 {
+		end = time.Now().Add(bound)
 	}
+	_ = c.sock.SetWriteDeadline(end)
+	_, err := c.sock.Write(out)
 	_ = c.sock.SetWriteDeadline(time.Time{})
-	return true
+	return err
 }
 
 // appendProblem appends the whole answer to a request with this Content-Type.
@@ -127,7 +137,7 @@ func (c *Conn) refuseHead(p *problem.Problem) state {
 	x.scratch.request.Minor = 1
 	out := c.appendProblem(x.scratch.out[:0], p, &x.scratch.request, nil)
 	x.scratch.out = out
-	_, _ = c.sock.Write(out) // the client may have left
+	_ = c.say(out) // the client may have left
 	c.count()
 	c.forgetScratch()
 	c.linger()
