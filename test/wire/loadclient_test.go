@@ -84,8 +84,16 @@ func (c *loadClient) step() bool {
 	if c.rand.IntN(10) == 0 { // it leaves, soon or not so soon
 		after := time.Duration(c.rand.IntN(pick(c.rand, 100, 1000, 10_000))) * time.Microsecond
 		hangUp := c.rand.IntN(3)
-		timer := time.AfterFunc(after, func() { c.hangUp(hangUp) })
-		defer timer.Stop()
+		done := make(chan struct{})
+		timer := time.AfterFunc(after, func() {
+			defer close(done)
+			c.hangUp(hangUp)
+		})
+		defer func() {
+			if !timer.Stop() {
+				<-done
+			}
+		}()
 	}
 	if p.shape == shapeClose && c.minor == 0 {
 		p.trouble = troubleNone // an end that comes too early might be the right one
