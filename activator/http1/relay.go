@@ -265,6 +265,9 @@ func (r *relay) splice() (whole bool, err error) {
 	if r.form == formLength {
 		most = min(most, r.left)
 	}
+	if r.dst.Progress == nil {
+		r.dst.Progress = r.conn.touch
+	}
 	n, err := r.src.CopyTo(r.dst, most)
 	if n > 0 {
 		r.conn.touch()

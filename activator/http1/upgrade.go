@@ -104,6 +104,7 @@ func appendOptions(out []byte, head *syntax.Head, b []byte) []byte {
 
 // relayBoth copies both ways until both sides have ended, or one of them fails.
 func (c *Conn) relayBoth(up *upstream) {
+	up.sock.Progress, c.sock.Progress = c.touch, c.touch
 	upward := make(chan error, 1)
 	go func() {
 		err := c.relayOneWay(up.sock, c.sock)

@@ -110,6 +110,7 @@ func (c *Conn) giveBack(up *upstream, whole bool) {
 	sent := c.endUpload(up, whole)
 	undisturbed := c.engage(nil) == causeNone // else its deadlines have passed
 	up.sock.Release()
+	up.sock.Progress = nil
 	if whole && sent && undisturbed && x.lasting && up.sock.In == nil {
 		up.old = true
 		c.endLease(up)
