@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"github.com/dormouse-dev/dormouse/activator/http1/sock"
 	"github.com/dormouse-dev/dormouse/activator/http1/syntax"
@@ -41,11 +42,11 @@ func (c *Conn) switchProtocols(up *upstream) state {
 	if err != nil {
 		x.status = statusLeft
 	} else {
-		c.relayBoth(up)
+		err = c.relayBoth(up)
 	}
 	broken := c.engage(nil) != causeNone
 	_ = up.Close()
-	if broken || x.partial || err != nil {
+	if broken || err != nil {
 		return c.finish(endAbort)
 	}
 	return c.finish(endClose)
@@ -102,30 +103,36 @@ func appendOptions(out []byte, head *syntax.Head, b []byte) []byte {
 	return out
 }
 
-// relayBoth copies both ways until both sides have ended, or one of them fails.
-func (c *Conn) relayBoth(up *upstream) {
+// relayBoth copies both ways until both sides have ended, or one of them fails. It returns why what the client has got is
+// not complete, or nil.
+func (c *Conn) relayBoth(up *upstream) error {
 	up.sock.Progress, c.sock.Progress = c.touch, c.touch
-	upward := make(chan error, 1)
+	upward := make(chan struct{})
+	var deaf atomic.Bool // the endpoint does not take what the client says
 	go func() {
-		err := c.relayOneWay(up.sock, c.sock)
-		if err != nil {
+		defer close(upward)
+		if err := c.relayOneWay(up.sock, c.sock); err != nil || up.sock.CloseWrite() != nil {
+			deaf.Store(true)
 			_ = up.sock.SetDeadline(tcp.LongAgo())
 		}
-		upward <- err
 	}()
-	if err := c.relayOneWay(c.sock, up.sock); err != nil {
-		// What the client has got is not complete, and what it sends has no meaning any more.
-		c.exchange.partial = true
+	err := c.relayOneWay(c.sock, up.sock)
+	switch {
+	case err != nil:
+	case deaf.Load():
+		err = io.ErrUnexpectedEOF // a reset looks like an end once it has made a write fail
+	default:
+		err = c.sock.CloseWrite()
+	}
+	if err != nil { // what the client sends has no meaning any more
 		_ = up.sock.SetDeadline(tcp.LongAgo())
 		_ = c.sock.SetDeadline(tcp.LongAgo())
 	}
-	if err := <-upward; err != nil {
-		c.exchange.partial = true
-	}
+	<-upward
+	return err
 }
 
-// relayOneWay copies to dst what comes from src, of which some may be buffered already, and shuts dst's write side at the
-// end.
+// relayOneWay copies to dst what comes from src, of which some may be buffered already, until src ends.
 func (c *Conn) relayOneWay(dst, src *sock.Socket) error {
 	if in := src.In; in != nil && in.Len() > 0 {
 		if _, err := dst.Write(in.Bytes()); err != nil {
@@ -139,7 +146,7 @@ func (c *Conn) relayOneWay(dst, src *sock.Socket) error {
 		c.touch()
 		switch {
 		case errors.Is(err, io.EOF):
-			return dst.CloseWrite()
+			return nil
 		case err != nil:
 			return err
 		}
