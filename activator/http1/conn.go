@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -202,8 +203,8 @@ func (c *Conn) serve() state {
 		c.forgetScratch()
 		c.handOver(nil)
 		return ended
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return c.refuseHead(problem.HeaderTimeout())
+	case errors.Is(err, os.ErrDeadlineExceeded) && len(bytes.Trim(c.sock.In.Bytes(), "\r\n")) > 0:
+		return c.refuseHead(problem.HeaderTimeout()) // to empty lines alone it would answer a request that comes just now
 	}
 	if refusal, ok := errors.AsType[*syntax.Error](err); ok {
 		return c.refuseHead(problem.OfStatus(refusal.Status, refusal.Detail))

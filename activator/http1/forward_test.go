@@ -141,3 +141,18 @@ func TestARequestIsHandedOverWithoutEmptyLinesBeforeIt(t *testing.T) {
 		t.Errorf("%q was read before", h.Read)
 	}
 }
+
+// Some clients send an empty line behind a body (RFC 9112 section 2.2).
+func TestAnEmptyLineIsNoRequestThatIsLate(t *testing.T) {
+	both(t, func(t *testing.T, e *engine) {
+		e.serve(echo)
+		c := e.dial(t)
+		c.send("POST / HTTP/1.1\r\nHost: shop.web\r\nContent-Length: 5\r\n\r\nhello\r\n")
+		if _, body := c.answer(); body != "POST / hello" {
+			t.Errorf("%q", body)
+		}
+		if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
+			t.Errorf("%q, %v", rest, err)
+		}
+	})
+}
