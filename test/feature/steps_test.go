@@ -235,9 +235,16 @@ func (d *dormouse) controlRequest(method, path string) *http.Request {
 // tell asks the API to wake, sleep or pin a service, and fails the test if it does not.
 func (d *dormouse) tell(service, wish string) {
 	d.t.Helper()
-	if status, body := d.post("/api/v1/services/default/"+service+"/"+wish, ""); status != 200 {
-		d.t.Fatalf("%s %s: %d %s", wish, service, status, body)
-	}
+	eventually(d.t, wish+" "+service, func() bool {
+		status, body := d.post("/api/v1/services/default/"+service+"/"+wish, "")
+		if status == 409 {
+			return false // the request that was answered just now is still in use of it
+		}
+		if status != 200 {
+			d.t.Fatalf("%s %s: %d %s", wish, service, status, body)
+		}
+		return true
+	})
 }
 
 // counter returns the value of a metric of a service, whose other labels are given as `a="b"`.
