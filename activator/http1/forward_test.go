@@ -17,13 +17,7 @@ import (
 
 func TestTheBodyOfARefusedRequestIsNotTheNextRequest(t *testing.T) {
 	both(t, func(t *testing.T, e *engine) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := l.Addr().String()
-		_ = l.Close() // an endpoint that refuses: the request is written, and then held
-		e.gates.Publish(key, &scaling.View{Ready: []scaling.Endpoint{{ID: "a", Address: address, Protocol: scaling.ProtocolHTTP1}}})
+		e.refusing() // the request is written, and then held
 		c := e.dial(t)
 		within := "GET /within HTTP/1.1\r\nHost: nobody\r\n\r\n"
 		c.send(fmt.Sprintf("POST / HTTP/1.1\r\nHost: shop.web\r\nContent-Length: %d\r\n\r\n%s", len(within), within))
@@ -33,7 +27,7 @@ func TestTheBodyOfARefusedRequestIsNotTheNextRequest(t *testing.T) {
 		if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
 			t.Errorf("behind the answer: %q, %v", rest, err)
 		}
-	})
+	}, func(s *scaling.Service) { s.Hold.Timeout = 300 * time.Millisecond })
 }
 
 func TestAnEndpointMayHintBeforeItAsksForTheBody(t *testing.T) {
@@ -100,7 +94,7 @@ func TestAnEndpointThatHintsAndNeverAsksGetsTheBody(t *testing.T) {
 func TestATargetThatIsTooLongIsSaidToBe(t *testing.T) {
 	e := newEngine(t, false)
 	for text, want := range map[string]int{
-		"GET /" + strings.Repeat("a", 64<<10) + " HTTP/1.1\r\nHost: shop.web\r\n\r\n":               414,
+		"GET /" + strings.Repeat("a", 64<<10) + " HTTP/1.1\r\nHost: shop.web\r\n\r\n":         414,
 		"GET /a HTTP/1.1\r\nHost: shop.web\r\nA: " + strings.Repeat("a", 64<<10) + "\r\n\r\n": 431,
 	} {
 		c := e.dial(t)
