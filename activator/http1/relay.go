@@ -251,7 +251,7 @@ func (r *relay) wait() (whole bool, err error) {
 	switch {
 	case err == nil:
 		return false, nil
-	case r.form == formClose && errors.Is(err, io.EOF):
+	case r.form == formClose && errors.Is(err, io.EOF) && !r.conn.wasReset():
 		return true, nil
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
@@ -264,6 +264,9 @@ func (r *relay) splice() (whole bool, err error) {
 	most := int64(spliceMost)
 	if r.form == formLength {
 		most = min(most, r.left)
+		if r.read != nil {
+			most = min(most, r.left-1) // the last byte goes by itself, so that wasRead can tell before
+		}
 	}
 	if r.dst.Progress == nil {
 		r.dst.Progress = r.conn.touch
@@ -278,7 +281,7 @@ func (r *relay) splice() (whole bool, err error) {
 	switch {
 	case err == nil:
 		return false, nil
-	case r.form == formClose && errors.Is(err, io.EOF):
+	case r.form == formClose && errors.Is(err, io.EOF) && !r.conn.wasReset():
 		return true, nil
 	case errors.Is(err, io.EOF):
 		return false, &sourceError{io.ErrUnexpectedEOF}

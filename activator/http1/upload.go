@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/activator/http1/sock"
@@ -20,6 +21,7 @@ type upload struct {
 	read   atomic.Bool   // the body was read to its end
 	whole  bool          // and written; set before done is closed
 	broken error         // why the rest of it cannot be had, or nil; set before done is closed
+	reset  bool          // the endpoint has reset its connection; set before done is closed
 }
 
 // startUpload begins to send the rest of the request's body. From now on the client's connection is read by that goroutine,
@@ -51,6 +53,25 @@ func (c *Conn) send(u *upload, body *relay, up *upstream, out *sock.Buffer) {
 	if source, ok := errors.AsType[*sourceError](err); ok {
 		u.broken = source.error
 		_ = up.sock.SetDeadline(tcp.LongAgo()) // the request will never be complete: no answer to it is worth waiting for
+		return
+	}
+	u.reset = errors.Is(err, syscall.ECONNRESET)
+}
+
+// wasReset reports whether the end that was read from the endpoint is none, but a reset that the kernel has told already:
+// to who was writing the request's body.
+func (c *Conn) wasReset() bool {
+	u := c.exchange.upload
+	if u == nil {
+		return false
+	}
+	grace := time.NewTimer(uploadGrace)
+	defer grace.Stop()
+	select {
+	case <-u.done:
+		return u.reset
+	case <-grace.C:
+		return false
 	}
 }
 

@@ -112,7 +112,7 @@ func (c *Conn) giveBack(up *upstream, whole bool) {
 	up.sock.Release()
 	up.sock.Progress = nil
 	if whole && sent && undisturbed && x.lasting && up.sock.In == nil {
-		up.old = true
+		up.old, up.sock.Progress = true, nil
 		c.endLease(up)
 		return
 	}
