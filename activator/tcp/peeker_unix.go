@@ -32,7 +32,7 @@ func (p *Peeker) Readable() bool {
 		if err != nil {
 			return true
 		}
-		p.raw, p.look = raw, func(fd uintptr) { p.some = !errors.Is(look(fd), unix.EAGAIN) }
+		p.raw, p.look = raw, func(fd uintptr) { p.some = ready(fd) }
 	}
 	return p.raw.Control(p.look) != nil || p.some
 }
@@ -59,6 +59,14 @@ func (p *Peeker) Await() error {
 		return false
 	})
 	return errors.Join(err, failure)
+}
+
+// ready reports whether a Read would not wait. Unlike look it leaves the connection's error where it is, and allocates
+// nothing.
+func ready(fd uintptr) bool {
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor is an int32
+	n, err := unix.Poll(fds[:], 0)
+	return n != 0 || err != nil
 }
 
 // look returns nil if there are bytes or the end, EAGAIN if there is nothing, or the connection's error.
