@@ -155,8 +155,10 @@ func (s *http2Stream) request(ctx context.Context, x *exchange) *http.Request {
 	} else {
 		out.ContentLength, out.Trailer = 0, nil
 	}
-	for _, f := range x.request.fields {
-		out.Header[f.name] = []string{f.value}
+	values := make([]string, len(x.request.fields)) // one array for all
+	for i, f := range x.request.fields {
+		values[i] = f.value
+		out.Header[f.name] = values[i : i+1 : i+1]
 	}
 	x.request.fields = x.request.fields[:0] // they are in the header now, should it be sent once more
 	if _, ok := out.Header["User-Agent"]; !ok {

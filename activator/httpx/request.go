@@ -159,7 +159,11 @@ func dropHopByHop(h http.Header) {
 	if options := h["Connection"]; len(options) > 0 {
 		for _, list := range options {
 			for name := range strings.SplitSeq(list, ",") {
-				if name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)); !protected(name) {
+				name = textproto.TrimString(name)
+				if strings.EqualFold(name, "keep-alive") {
+					continue // the usual one is deleted below, without making its canonical form
+				}
+				if name = textproto.CanonicalMIMEHeaderKey(name); !protected(name) {
 					delete(h, name)
 				}
 			}
