@@ -38,3 +38,34 @@ func TestAnEndpointThatDiesDuringAnUploadIsABadGateway(t *testing.T) {
 		}
 	}
 }
+
+// An endpoint may answer as soon as it has a body's last byte: the body is over then, and the connection goes on.
+func TestALargeBodyThatIsAnsweredAtOnceLeavesItsConnectionOpen(t *testing.T) {
+	for name, form := range forms() {
+		for _, size := range []int{70_000, 300_000} {
+			t.Run(fmt.Sprint(name, "/", size), func(t *testing.T) {
+				p := newProxy(t, form)
+				p.rawEndpoint(func(c net.Conn) {
+					defer c.Close()
+					body := make([]byte, size)
+					for {
+						_ = readRequest(c)
+						if _, err := io.ReadFull(c, body); err != nil {
+							return
+						}
+						_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+					}
+				})
+				c, r := p.raw(t, "")
+				request := fmt.Sprintf("PUT / HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", host, size, strings.Repeat("x", size))
+				for i := range 300 {
+					_, _ = io.WriteString(c, request)
+					if resp := answer(t, r, "PUT"); resp.StatusCode != http.StatusOK || resp.Close {
+						t.Fatalf("request %d: %s, close %t", i, resp.Status, resp.Close)
+					}
+				}
+				p.awaitIdle()
+			})
+		}
+	}
+}
