@@ -23,7 +23,7 @@ const (
 	// setting one costs as much as a small system call.
 	armedFor, armedPart = time.Second, 16
 
-	// retired is the value of Conn.idle when the connection was closed for being idle.
+	// retired is the value of Conn.idle when the connection is to end for having been idle.
 	retired = -1
 )
 
@@ -72,6 +72,7 @@ func (e *Engine) NewConn(c net.Conn, t *net.TCPConn, d *service.Destination, sec
 // Serve serves requests until the connection ends or is handed over. Held requests and idle connections wait directly
 // beneath it, thousands at once: what need not be in their frames is not.
 func (c *Conn) Serve() {
+	defer c.rescue()
 	if c.tcp != nil {
 		c.watch = c.engine.options.Departures.Watch(c.tcp, c.departed)
 	}
@@ -107,15 +108,15 @@ func (c *Conn) IdleSince() (since time.Time, unused bool) {
 	return time.Time{}, false
 }
 
-// Retire closes the connection if it is idle, and reports whether it did. It does not where the next request is there
-// already, be it only in the socket's buffer.
+// Retire has the connection closed if it is idle, and reports whether it was. It does not where the next request is there
+// already, be it only in the socket's buffer; and one that was being read just now is answered first.
 func (c *Conn) Retire() bool {
 	since := c.idle.Load()
 	peeker := tcp.NewPeeker(c.tcp)
 	if since <= 0 || peeker.Readable() || !c.idle.CompareAndSwap(since, retired) {
 		return false
 	}
-	_ = c.Close()
+	_ = c.sock.SetReadDeadline(tcp.LongAgo())
 	return true
 }
 
@@ -125,6 +126,7 @@ func (c *Conn) Cut() { c.interrupt(causeDrained) }
 // Close closes the connection, whatever it is doing.
 func (c *Conn) Close() error {
 	err := c.sock.Close()
+	c.interrupt(causeLeft)
 	c.end()
 	return err
 }
@@ -157,11 +159,16 @@ func (c *Conn) await() state {
 			tell()
 		}
 	}
-	err := c.sock.Fill()
-	since := c.idle.Load()
-	if since == retired || !c.idle.CompareAndSwap(since, 0) || err != nil {
+	if c.idle.Load() == retired { // perhaps before its deadline was set
 		c.close()
 		return ended
+	}
+	if err := c.sock.Fill(); err != nil {
+		c.close()
+		return ended
+	}
+	if since := c.idle.Load(); since != retired {
+		c.idle.CompareAndSwap(since, 0)
 	}
 	if !c.used.Load() {
 		c.used.Store(true)
@@ -237,7 +244,7 @@ func (c *Conn) readHead() error {
 				return err
 			}
 		}
-		if !late && c.served {
+		if !late && (c.served || c.idle.Load() == retired) {
 			late = true
 			c.deadline(c.exchange.arrived, c.engine.options.HeaderTimeout)
 		}
@@ -255,6 +262,12 @@ func (c *Conn) readHead() error {
 
 // errHeadTooLarge is unheard of: the parser knows the limit.
 var errHeadTooLarge = &syntax.Error{Status: 431, Detail: "The request's header is too large."}
+
+// over reports whether no request may come behind the one that is being answered: because we are ending, because the
+// connection was idle for too long when it came, or because it leads nowhere any more.
+func (c *Conn) over() bool {
+	return c.engine.draining.Load() || c.idle.Load() == retired || c.destination != nil && c.destination.Over()
+}
 
 // close ends the connection when there is nothing that its client has to be told.
 func (c *Conn) close() {

@@ -19,6 +19,7 @@ const statusLeft = 499
 
 // exchange is one request on its way, and its answer. It belongs to the goroutine of its connection.
 type exchange struct {
+	active  bool     // it counts among the engine's
 	scratch *scratch // nil while the request is held
 	saved   []byte   // what was read of it, while it is held
 
@@ -59,9 +60,10 @@ const (
 
 // enter finds the request's service and asks at its gate.
 func (c *Conn) enter() state {
-	c.engine.active.Add(1)
-	c.begin()
 	x := &c.exchange
+	c.engine.active.Add(1)
+	x.active = true
+	c.begin()
 	request, b := &x.scratch.request, c.sock.In.Bytes()
 	if request.Verb == syntax.VerbConnect {
 		return c.refuse(problem.Connect())
@@ -149,6 +151,7 @@ func (c *Conn) carryElsewhere() state {
 	grant := &service.Grant{Service: x.service, Lease: x.lease, Arrived: x.arrived, Wait: x.wait}
 	x.lease = balance.Lease{}
 	c.settle()
+	x.active = false
 	c.engine.active.Add(-1)
 	c.sock.In.Skip(int(x.scratch.request.Method.From)) // empty lines, which net/http does not expect
 	c.forgetScratch()
@@ -220,6 +223,7 @@ func (c *Conn) finish(how ending) state {
 		c.consume() // so that what is left is what comes behind it
 	}
 	c.forgetScratch()
+	x.active = false
 	c.engine.active.Add(-1)
 	switch how {
 	case endKeep:

@@ -111,6 +111,7 @@ func (c *Conn) relayBoth(up *upstream) error {
 	var deaf atomic.Bool // the endpoint does not take what the client says
 	go func() {
 		defer close(upward)
+		defer c.rescueUpload(new(upload), up)
 		if err := c.relayOneWay(up.sock, c.sock); err != nil || up.sock.CloseWrite() != nil {
 			deaf.Store(true)
 			_ = up.sock.SetDeadline(tcp.LongAgo())

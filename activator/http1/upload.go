@@ -43,6 +43,7 @@ func (c *Conn) startUpload(up *upstream) error {
 
 func (c *Conn) send(u *upload, body *relay, up *upstream, out *sock.Buffer) {
 	defer close(u.done)
+	defer c.rescueUpload(u, up)
 	err := body.run()
 	c.engine.clients.Put(out)
 	if err == nil {
