@@ -230,8 +230,7 @@ func (c *Conn) frame(body *relay) {
 // ends without need.
 func (c *Conn) mustClose() bool {
 	request := &c.exchange.scratch.request
-	return request.Close || request.Minor == 0 && !request.KeepAlive || c.uploading() ||
-		c.engine.draining.Load() || c.destination != nil && c.destination.Over()
+	return request.Close || request.Minor == 0 && !request.KeepAlive || c.uploading() || c.over()
 }
 
 // appendAnswer appends the head of the answer as it is passed on.

@@ -125,8 +125,7 @@ func contentTypeOf(request *syntax.Request, b []byte) []byte {
 
 // mustCloseRefused is mustClose for a request of which nothing was sent on.
 func (c *Conn) mustCloseRefused(request *syntax.Request) bool {
-	return request.Close || request.Minor == 0 && !request.KeepAlive ||
-		c.engine.draining.Load() || c.destination != nil && c.destination.Over()
+	return request.Close || request.Minor == 0 && !request.KeepAlive || c.over()
 }
 
 // refuseHead answers what is not a request, and ends the connection: where the next one would begin is not known.
