@@ -251,7 +251,7 @@ func (r *relay) wait() (whole bool, err error) {
 	switch {
 	case err == nil:
 		return false, nil
-	case r.form == formClose && errors.Is(err, io.EOF) && !r.conn.wasReset():
+	case r.form == formClose && errors.Is(err, io.EOF) && !r.conn.wasReset(r.src):
 		return true, nil
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
@@ -281,7 +281,7 @@ func (r *relay) splice() (whole bool, err error) {
 	switch {
 	case err == nil:
 		return false, nil
-	case r.form == formClose && errors.Is(err, io.EOF) && !r.conn.wasReset():
+	case r.form == formClose && errors.Is(err, io.EOF) && !r.conn.wasReset(r.src):
 		return true, nil
 	case errors.Is(err, io.EOF):
 		return false, &sourceError{io.ErrUnexpectedEOF}

@@ -15,6 +15,9 @@ import (
 // complete. It is being written just now, or the endpoint does not want it.
 const uploadGrace = 50 * time.Millisecond
 
+// resetGrace is how long who writes may take to say that the connection was reset under it.
+const resetGrace = 500 * time.Millisecond
+
 // upload is the rest of a request's body on its way, in a goroutine of its own: the answer may come meanwhile.
 type upload struct {
 	done   chan struct{} // closed when the goroutine has ended
@@ -60,19 +63,19 @@ func (c *Conn) send(u *upload, body *relay, up *upstream, out *sock.Buffer) {
 }
 
 // wasReset reports whether the end that was read from the endpoint is none, but a reset that the kernel has told already:
-// to who was writing the request's body.
-func (c *Conn) wasReset() bool {
+// to who was writing the request's body, and will end for that.
+func (c *Conn) wasReset(up *sock.Socket) bool {
 	u := c.exchange.upload
-	if u == nil {
+	if u == nil || !up.HungUp() {
 		return false
 	}
-	grace := time.NewTimer(uploadGrace)
+	grace := time.NewTimer(resetGrace)
 	defer grace.Stop()
 	select {
 	case <-u.done:
 		return u.reset
 	case <-grace.C:
-		return false
+		return false // it is waiting for its client
 	}
 }
 

@@ -13,6 +13,9 @@ const canPeek = false
 // peeker is not used.
 type peeker struct{}
 
+// HungUp reports false: it is not known.
+func (*Socket) HungUp() bool { return false }
+
 // peek is not called.
 func (*Socket) peek() *peeker { return nil }
 

@@ -5,6 +5,8 @@ package sock
 import (
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // canPeek: the system tells whether there is something to be read.
@@ -32,6 +34,20 @@ func (s *Socket) peek() *peeker {
 		s.peeker = p
 	}
 	return s.peeker
+}
+
+// HungUp reports whether the connection is over in both directions, as by a reset: the peer's end alone is not that. Anybody
+// may ask.
+func (s *Socket) HungUp() (over bool) {
+	if s.raw == nil {
+		return false
+	}
+	err := s.raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}} //nolint:gosec // a descriptor
+		_, err := unix.Poll(fds, 0)
+		over = err == nil && fds[0].Revents&unix.POLLHUP != 0
+	})
+	return over || err != nil
 }
 
 // await waits until there is something to be read. It returns the connection's error if there is one: asking takes it away,
