@@ -21,6 +21,7 @@ import (
 
 	"github.com/dormouse-dev/dormouse/activator"
 	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/test/engine"
 )
 
 // FuzzClientBytes gives the same bytes to the proxy in front of a recorder, in two segments, and to net/http's server. The
@@ -60,6 +61,9 @@ func FuzzClientBytes(f *testing.F) {
 		}
 		if len(complaints) > 0 {
 			t.Errorf("what was forwarded can be misread: %q", complaints)
+		}
+		if end == refusing && engine.Current() != engine.Native {
+			return // net/http looks ahead for the end of trailers, and in vain where reference has cut them off
 		}
 		compareRequests(t, answers, got, wants, end)
 	})

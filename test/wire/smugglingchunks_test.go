@@ -43,9 +43,13 @@ func chunkShapes() (all []shape) {
 	add(refused, "5;a=\"\r\nhello\"\r\n0\r\n\r\n"+smuggled+"\r\n0\r\n\r\n")
 
 	// What stands between chunks.
-	for _, end := range []string{"", "\r", "\n", "\n\r", "x\r\n", " \r\n", "\r\r\n", "\n\n", "\r\n\r\n", "\x00\r\n", "xx"} {
+	for _, end := range []string{"", "\r", "\n", "\n\r", "x\r\n", " \r\n", "\r\r\n", "\rx", "\r\r", "\n\n", "\r\n\r\n", "\x00\r\n", "xx"} {
 		add(refused, "5\r\nhello"+end+"0\r\n\r\n")
 	}
+	add(refused, "5\rxhello\r\n0\r\n\r\n")
+	add(refused, "5;a\rxhello\r\n0\r\n\r\n")
+	add(refused, "5\r\nhello\r\n0\rx\r\n")
+	add(refused, "5\r\nhello\r\n0\r\n\rx")
 	add(refused, "4\r\nhello\r\n0\r\n\r\n")
 	add(refused, "6\r\nhello\r\n0\r\n\r\n")
 	add(hello, "1\r\nh\r\n4\r\nello\r\n0\r\n\r\n")
