@@ -3,6 +3,7 @@ package activator
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -54,9 +55,11 @@ func (s *Server) drain(listeners []*listener, cut context.CancelCauseFunc) error
 	}
 	s.cut(cut)
 	s.finish(lastWords, nil)
+	var closing sync.WaitGroup
 	for _, c := range s.connections.all() {
-		_ = c.Close()
+		closing.Go(func() { _ = c.Close() }) // TLS takes its time to say goodbye to who does not read
 	}
+	closing.Wait()
 	return ErrDrainTimeout
 }
 
