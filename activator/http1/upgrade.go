@@ -108,19 +108,23 @@ func appendOptions(out []byte, head *syntax.Head, b []byte) []byte {
 func (c *Conn) relayBoth(up *upstream) error {
 	up.sock.Progress, c.sock.Progress = c.touch, c.touch
 	upward := make(chan struct{})
-	var deaf atomic.Bool // the endpoint does not take what the client says
+	var ended atomic.Bool // the client has said all
 	go func() {
 		defer close(upward)
 		defer c.rescueUpload(new(upload), up)
-		if err := c.relayOneWay(up.sock, c.sock); err != nil || up.sock.CloseWrite() != nil {
-			deaf.Store(true)
+		err := c.relayOneWay(up.sock, c.sock)
+		if err == nil {
+			ended.Store(true)
+			err = up.sock.CloseWrite()
+		}
+		if err != nil {
 			_ = up.sock.SetDeadline(tcp.LongAgo())
 		}
 	}()
 	err := c.relayOneWay(c.sock, up.sock)
 	switch {
 	case err != nil:
-	case deaf.Load():
+	case !ended.Load() && up.sock.HungUp():
 		err = io.ErrUnexpectedEOF // a reset looks like an end once it has made a write fail
 	default:
 		err = c.sock.CloseWrite()

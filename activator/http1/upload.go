@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/activator/http1/sock"
@@ -15,16 +14,12 @@ import (
 // complete. It is being written just now, or the endpoint does not want it.
 const uploadGrace = 50 * time.Millisecond
 
-// resetGrace is how long who writes may take to say that the connection was reset under it.
-const resetGrace = 500 * time.Millisecond
-
 // upload is the rest of a request's body on its way, in a goroutine of its own: the answer may come meanwhile.
 type upload struct {
 	done   chan struct{} // closed when the goroutine has ended
 	read   atomic.Bool   // the body was read to its end
 	whole  bool          // and written; set before done is closed
 	broken error         // why the rest of it cannot be had, or nil; set before done is closed
-	reset  bool          // the endpoint has reset its connection; set before done is closed
 }
 
 // startUpload begins to send the rest of the request's body. From now on the client's connection is read by that goroutine,
@@ -57,27 +52,12 @@ func (c *Conn) send(u *upload, body *relay, up *upstream, out *sock.Buffer) {
 	if source, ok := errors.AsType[*sourceError](err); ok {
 		u.broken = source.error
 		_ = up.sock.SetDeadline(tcp.LongAgo()) // the request will never be complete: no answer to it is worth waiting for
-		return
 	}
-	u.reset = errors.Is(err, syscall.ECONNRESET)
 }
 
-// wasReset reports whether the end that was read from the endpoint is none, but a reset that the kernel has told already:
-// to who was writing the request's body, and will end for that.
-func (c *Conn) wasReset(up *sock.Socket) bool {
-	u := c.exchange.upload
-	if u == nil || !up.HungUp() {
-		return false
-	}
-	grace := time.NewTimer(resetGrace)
-	defer grace.Stop()
-	select {
-	case <-u.done:
-		return u.reset
-	case <-grace.C:
-		return false // it is waiting for its client
-	}
-}
+// wasReset reports whether the end that was read from the endpoint is perhaps none, but a reset, of which the kernel tells
+// only once: it may have told who was writing the request's body.
+func (c *Conn) wasReset(up *sock.Socket) bool { return c.exchange.upload != nil && up.HungUp() }
 
 // endUpload waits until nobody sends the request's body any more, and reports whether it was sent to its end.
 func (c *Conn) endUpload(up *upstream, answered bool) (whole bool) {
