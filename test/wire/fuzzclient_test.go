@@ -233,17 +233,17 @@ type reference struct {
 type seenKey struct{}
 
 func newReference(f *testing.F) *reference {
+	f.Helper()
 	ref := &reference{make(chan net.Conn)}
 	s := &http.Server{
 		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			c := r.Context().Value(seenKey{}).(*inMemory)
+			c, _ := r.Context().Value(seenKey{}).(*inMemory)
 			body, err := io.ReadAll(r.Body)
-			if err == nil {
-				c.request = &recorded{r.Method, r.RequestURI, r.Host, r.Header.Clone(), string(body), r.Trailer}
-			} else {
+			if err != nil {
 				c.broken = !errors.Is(err, io.ErrUnexpectedEOF)
 				panic(http.ErrAbortHandler)
 			}
+			c.request = &recorded{r.Method, r.RequestURI, r.Host, r.Header.Clone(), string(body), r.Trailer}
 		}),
 		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, seenKey{}, c) },
 		DisableGeneralOptionsHandler: true,

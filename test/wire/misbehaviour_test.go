@@ -122,9 +122,7 @@ func (p *proxy) once(t *testing.T, method, path, status, body string) {
 	if err != nil {
 		t.Errorf("%s %s: %v", method, path, err)
 	}
-	v := parseAnswers(all, nil)
 	if method == "HEAD" {
-		v = parseAnswers(all, []recorded{{Method: "HEAD"}})
 		if _, rest, _ := strings.Cut(string(all), "\r\n\r\n"); rest != "" {
 			t.Errorf("%s %s: %q behind the head", method, path, rest)
 		}
@@ -133,6 +131,7 @@ func (p *proxy) once(t *testing.T, method, path, status, body string) {
 		}
 		return
 	}
+	v := parseAnswers(all, nil)
 	if len(v.answers) != 1 || v.rest != "" || strings.Contains(string(all), "evil") && status[0] != '2' {
 		t.Fatalf("%s %s: got %q", method, path, all)
 	}

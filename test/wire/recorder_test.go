@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -70,7 +71,7 @@ func (r *recorder) serve(c net.Conn) {
 	for {
 		req, err := http.ReadRequest(buf)
 		if err != nil {
-			if err != io.EOF && wire.Len() > 0 && bytes.Contains(wire.Bytes(), []byte("\r\n\r\n")) {
+			if !errors.Is(err, io.EOF) && wire.Len() > 0 && bytes.Contains(wire.Bytes(), []byte("\r\n\r\n")) {
 				r.complain(fmt.Sprintf("%v in %q", err, wire.Bytes()))
 			}
 			return
@@ -82,7 +83,7 @@ func (r *recorder) serve(c net.Conn) {
 		}
 		body, err := io.ReadAll(req.Body)
 		if err != nil {
-			if err != io.ErrUnexpectedEOF && !isNetwork(err) {
+			if !errors.Is(err, io.ErrUnexpectedEOF) && !isNetwork(err) {
 				r.complain(fmt.Sprintf("%v in %q", err, wire.Bytes()))
 			}
 			return // not whole
@@ -116,7 +117,7 @@ func (r *recorder) complain(text string) {
 }
 
 func isNetwork(err error) bool {
-	_, ok := err.(net.Error) //nolint:errorlint // a connection's own error, as a body passes it on
+	_, ok := errors.AsType[net.Error](err)
 	return ok
 }
 
