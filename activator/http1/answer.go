@@ -45,7 +45,9 @@ func (c *Conn) roundTrip(up *upstream) error {
 		c.sent()
 	case x.scratch.request.Expect && x.consumed == x.scratch.request.Size:
 		expecting = true
-		_ = up.sock.SetReadDeadline(time.Now().Add(continueWait))
+		if c.extend(up, time.Now().Add(continueWait)) != causeNone {
+			return errInterrupted
+		}
 	default:
 		if err := c.startUpload(up); err != nil {
 			return err
@@ -56,7 +58,7 @@ func (c *Conn) roundTrip(up *upstream) error {
 		if expecting && (err != nil || !isHint(x.scratch.response.Status)) {
 			expecting = false
 			late := errors.Is(err, os.ErrDeadlineExceeded)
-			if c.extend(up) != causeNone {
+			if c.extend(up, time.Time{}) != causeNone {
 				return errInterrupted
 			}
 			if late || err == nil && x.scratch.response.Status == 100 {

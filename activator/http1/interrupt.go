@@ -130,12 +130,13 @@ func (c *Conn) switchOver() cause {
 	return c.cause
 }
 
-// extend takes the endpoint's read deadline away, unless it is there to break the exchange off, and returns the cause.
-func (c *Conn) extend(up *upstream) cause {
+// extend moves the endpoint's read deadline (zero: away), unless it is there to break the exchange off, and returns the
+// cause.
+func (c *Conn) extend(up *upstream, end time.Time) cause {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause == causeNone {
-		_ = up.sock.SetReadDeadline(time.Time{})
+		_ = up.sock.SetReadDeadline(end)
 	}
 	return c.cause
 }
