@@ -88,7 +88,7 @@ func TestIdleConnectionsEndWhenTheyAreRetired(t *testing.T) {
 }
 
 func TestClosingAConnectionEndsWhatItIsHeldFor(t *testing.T) {
-	both(t, func(t *testing.T, e *engine) {
+	both(t, func(_ *testing.T, e *engine) {
 		here, there := net.Pipe()
 		defer here.Close()
 		c := e.NewConn(there, nil, nil, false, nil)
