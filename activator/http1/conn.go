@@ -72,7 +72,11 @@ func (e *Engine) NewConn(c net.Conn, t *net.TCPConn, d *service.Destination, sec
 // Serve serves requests until the connection ends or is handed over. Held requests and idle connections wait directly
 // beneath it, thousands at once: what need not be in their frames is not.
 func (c *Conn) Serve() {
-	defer c.rescue()
+	defer func() {
+		if p := recover(); p != nil {
+			c.rescue(p)
+		}
+	}()
 	if c.tcp != nil {
 		c.watch = c.engine.options.Departures.Watch(c.tcp, c.departed)
 	}

@@ -13,13 +13,9 @@ import (
 // errFault is what is left of a panic.
 var errFault = errors.New("a fault in the proxy")
 
-// rescue ends a connection whose goroutine panics: a fault of ours must not end all other connections with it. Buffers that
-// were in use are not used again.
-func (c *Conn) rescue() {
-	p := recover()
-	if p == nil {
-		return
-	}
+// rescue ends a connection whose goroutine has panicked: a fault of ours must not end all other connections with it. Buffers
+// that were in use are not used again.
+func (c *Conn) rescue(p any) {
 	c.fault(p)
 	x := &c.exchange
 	if up := c.abandon(); up != nil {
@@ -56,13 +52,11 @@ func (c *Conn) settled() bool {
 	return c.decided
 }
 
-// rescueUpload ends an upload whose goroutine panics.
-func (c *Conn) rescueUpload(u *upload, up *upstream) {
-	if p := recover(); p != nil {
-		c.fault(p)
-		u.broken = errFault
-		_ = up.sock.SetDeadline(tcp.LongAgo())
-	}
+// rescueUpload ends an upload whose goroutine has panicked.
+func (c *Conn) rescueUpload(p any, u *upload, up *upstream) {
+	c.fault(p)
+	u.broken = errFault
+	_ = up.sock.SetDeadline(tcp.LongAgo())
 }
 
 // fault logs a panic.

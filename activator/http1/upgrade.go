@@ -111,7 +111,11 @@ func (c *Conn) relayBoth(up *upstream) error {
 	var ended atomic.Bool // the client has said all
 	go func() {
 		defer close(upward)
-		defer c.rescueUpload(new(upload), up)
+		defer func() {
+			if p := recover(); p != nil {
+				c.rescueUpload(p, new(upload), up)
+			}
+		}()
 		err := c.relayOneWay(up.sock, c.sock)
 		if err == nil {
 			ended.Store(true)

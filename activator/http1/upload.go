@@ -41,7 +41,11 @@ func (c *Conn) startUpload(up *upstream) error {
 
 func (c *Conn) send(u *upload, body *relay, up *upstream, out *sock.Buffer) {
 	defer close(u.done)
-	defer c.rescueUpload(u, up)
+	defer func() {
+		if p := recover(); p != nil {
+			c.rescueUpload(p, u, up)
+		}
+	}()
 	err := body.run()
 	c.engine.clients.Put(out)
 	if err == nil {
