@@ -50,7 +50,7 @@ func TestRandomLoadMixesNothingUpAndLeavesNothingBehind(t *testing.T) {
 			l := &load{t: t}
 			l.p = newProxy(t, form, func(_ *activator.Config, s *scaling.Service) {
 				s.Hold.Timeout = 10 * time.Second
-				s.Timeouts = scaling.Timeouts{Dial: time.Second, ResponseHeader: 3 * time.Second, Idle: 3 * time.Second}
+				s.Timeouts = scaling.Timeouts{Dial: time.Second, ResponseHeader: 5 * time.Second, Idle: 5 * time.Second}
 			})
 			seed := *loadSeed
 			if seed == 0 {

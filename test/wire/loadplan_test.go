@@ -72,7 +72,7 @@ func newPlan(r *rand.Rand, id uint64, small bool) plan {
 	p.size = randomSize(r, small)
 	if r.IntN(10) == 0 {
 		p.trouble = pick(r, troubleSilence, troubleHead, troubleBody, troubleLeaves, troubleLeaves, troubleLeaves, troubleUnsolicited, troubleUnsolicited)
-		if !small && r.IntN(16) == 0 {
+		if !small && r.IntN(40) == 0 {
 			p.trouble = pick(r, troubleStall, troubleStallBody)
 		}
 	}
