@@ -88,7 +88,9 @@ func startBulkSite(ctx context.Context, dir string) (rivals []*rival, err error)
 		return nil, err
 	}
 	rivals = append(rivals, &rival{name: directName, address: backend, process: p})
-	proxies, err := startProxies(dir, backend, []proxy{{nginxName, true, startBulkNginx}, {haproxyName, false, startHAProxy}})
+	proxies, err := startProxies(dir, backend, []proxy{
+		{nginxName, true, startBulkNginx}, {wideNginxName, true, startWideNginx}, {haproxyName, false, startHAProxy},
+	})
 	if rivals = append(rivals, proxies...); err != nil {
 		return rivals, err
 	}
@@ -116,11 +118,20 @@ func startBulkSite(ctx context.Context, dir string) (rivals []*rival, err error)
 	return rivals, nil
 }
 
+// bulkBuffers are nginx's settings for large bodies: they go through large buffers, and none of it to a file.
+const bulkBuffers = `
+            proxy_buffer_size 64k; proxy_buffers 8 128k; proxy_max_temp_file_size 0;
+            proxy_request_buffering off; client_max_body_size 0;`
+
 func startBulkNginx(dir, listen, backend string) (*process, error) {
-	return startNginxProxy(dir, listen, backend, `
-            proxy_buffer_size 64k; proxy_buffers 8 128k; proxy_max_temp_file_size 0; # down
-            proxy_request_buffering off; client_body_buffer_size 512k; client_max_body_size 0; # up: with the default of 16k, half as much again
-       `)
+	return startNginxProxy(dir, nginxName, listen, backend, bulkBuffers)
+}
+
+// wideNginxName is nginx at its best for uploads, which it reads into buffers of 16 KiB unless told otherwise.
+const wideNginxName = "nginx, client_body_buffer_size 512k"
+
+func startWideNginx(dir, listen, backend string) (*process, error) {
+	return startNginxProxy(dir, "nginx-wide", listen, backend, bulkBuffers+" client_body_buffer_size 512k;")
 }
 
 // serveBulk is the role of this program that answers GET /N with N bytes, and everything else with how many bytes it has got.

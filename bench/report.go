@@ -91,8 +91,9 @@ Heap allocations per warm request, both sides together, by the activator's own G
 
 func reportBulk(out io.Writer, s settings, size int64, rivals []*rival, directions []direction) {
 	fmt.Fprintf(out, `
-One body of %d MiB at a time, %d rounds, in rotation, between peers that only send and receive. nginx has buffers of 64 to
-512 KiB here, and writes none of it to a file.
+One body of %d MiB at a time, %d rounds, in rotation, between peers that only send and receive. nginx has buffers of 64
+KiB and more here, and writes none of it to a file; how it reads a request's body is its default, and in a row of its own what suits
+it best.
 `, size>>20, s.rounds)
 	for _, d := range directions {
 		fmt.Fprintf(out, `

@@ -100,13 +100,13 @@ func reverseProxy(args []string) error {
 }
 
 func startNginx(dir, listen, backend string) (*process, error) {
-	return startNginxProxy(dir, listen, backend, "proxy_buffer_size 32k; proxy_buffers 4 32k;") // with the default, 16 KiB cost a tenth more
+	return startNginxProxy(dir, nginxName, listen, backend, "proxy_buffer_size 32k; proxy_buffers 4 32k;") // with the default, 16 KiB cost a tenth more
 }
 
 // startNginxProxy starts nginx with further settings. It has a worker for each core, as its rivals may use each: one alone costs
 // the same.
-func startNginxProxy(dir, listen, backend, more string) (*process, error) {
-	return startNginxWith(dir, "nginx-proxy", fmt.Sprintf(`
+func startNginxProxy(dir, name, listen, backend, more string) (*process, error) {
+	return startNginxWith(dir, name+"-proxy", fmt.Sprintf(`
     upstream backend { server %s; keepalive 256; keepalive_requests 1000000; }
     server {
         listen %s;
