@@ -9,6 +9,7 @@ import (
 
 	"github.com/dormouse-dev/dormouse/activator/balance"
 	"github.com/dormouse-dev/dormouse/activator/http1/sock"
+	"github.com/dormouse-dev/dormouse/activator/tcp"
 	"github.com/dormouse-dev/dormouse/metrics"
 )
 
@@ -89,12 +90,12 @@ func (c *Conn) dial() (*upstream, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
-	tcp, ok := d.conn.(*net.TCPConn)
+	conn, ok := d.conn.(*net.TCPConn)
 	if !ok {
 		_ = d.conn.Close()
 		return nil, net.UnknownNetworkError(d.conn.RemoteAddr().Network())
 	}
-	return c.engine.newUpstream(tcp, false), nil
+	return c.engine.newUpstream(conn, false), nil
 }
 
 func dial(ctx context.Context, address string, bound time.Duration, result chan<- dialled) {
@@ -136,7 +137,7 @@ func (c *Conn) retriable(up *upstream) bool {
 func reasonOf(err error) metrics.DialReason {
 	var timeout net.Error
 	switch {
-	case isScarcity(err):
+	case tcp.Scarce(err):
 		return metrics.DialDescriptors
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return metrics.DialTimeout
@@ -144,16 +145,4 @@ func reasonOf(err error) metrics.DialReason {
 		return metrics.DialRefused
 	}
 	return metrics.DialOther
-}
-
-// isScarcity reports whether it is this machine that has run out of something which others will give back.
-func isScarcity(err error) bool {
-	for _, errno := range []error{
-		syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM,
-	} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }

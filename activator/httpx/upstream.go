@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/dormouse-dev/dormouse/activator/balance"
+	"github.com/dormouse-dev/dormouse/activator/tcp"
 	"github.com/dormouse-dev/dormouse/metrics"
 	"github.com/dormouse-dev/dormouse/scaling"
 )
@@ -88,7 +89,7 @@ func reasonOf(err error) metrics.DialReason {
 	var timeout net.Error
 	var handshake *tlsError
 	switch {
-	case isScarcity(err):
+	case tcp.Scarce(err):
 		return metrics.DialDescriptors
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return metrics.DialTimeout
@@ -98,18 +99,6 @@ func reasonOf(err error) metrics.DialReason {
 		return metrics.DialRefused
 	}
 	return metrics.DialOther
-}
-
-// isScarcity reports whether it is this machine that has run out of something which others will give back.
-func isScarcity(err error) bool {
-	for _, errno := range []error{
-		syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM,
-	} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }
 
 // repeatable reports whether the request can be sent once more: nothing of its body is gone, and somebody waits for it.
