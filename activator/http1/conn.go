@@ -120,7 +120,11 @@ func (c *Conn) Retire() bool {
 	if since <= 0 || peeker.Readable() || !c.idle.CompareAndSwap(since, retired) {
 		return false
 	}
-	_ = c.sock.SetReadDeadline(tcp.LongAgo())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.busy { // else a request has come, whose body has a deadline of its own
+		_ = c.sock.SetReadDeadline(tcp.LongAgo())
+	}
 	return true
 }
 
