@@ -17,7 +17,7 @@ func TestAnApplicationThatNeverAnswersIsWaitedForUntilTheClientLeaves(t *testing
 		before := count(t, address).Cancelled
 		w := d.wire()
 		w.send("POST " + path + " HTTP/1.1\r\nHost: web.default\r\nContent-Length: 10\r\n\r\n0123456789")
-		d.awaitInFlight("web", 1)
+		eventually(t, path+" has come to the application", func() bool { return count(t, address).InFlight == 1 })
 		_ = w.Close()
 		d.awaitInFlight("web", 0)
 		eventually(t, path+" has ended at the application", func() bool { return count(t, address).Cancelled == before+1 })
