@@ -96,3 +96,22 @@ func TestAConnectionThatWasInterruptedCarriesNobodyElse(t *testing.T) {
 		t.Errorf("got %d %q", answer.Code, answer.Body)
 	}
 }
+
+// The endpoint has the same deadline as its client, and may be the first to give a call up.
+func TestACallWhoseTimeIsOverIsToldSo(t *testing.T) {
+	h, gates := newHandler(t, httpx.Options{})
+	gates.Publish(key, &scaling.View{Failure: &scaling.Failure{Reason: scaling.ReasonNotFound}})
+	for timeout, want := range map[string]string{
+		"1n": "4", "0S": "4", "10S": "14", "99999999H": "14", "": "14", "5": "14", "S": "14", "-1S": "14", "1x": "14", "123456789n": "14",
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+		r.Host = host
+		r.Header.Set("Content-Type", "application/grpc")
+		r.Header.Set("Grpc-Timeout", timeout)
+		answer := httptest.NewRecorder()
+		h.ServeHTTP(answer, r)
+		if got := answer.Header().Get("Grpc-Status"); got != want {
+			t.Errorf("%q: got %s, want %s", timeout, got, want)
+		}
+	}
+}

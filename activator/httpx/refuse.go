@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -36,7 +37,11 @@ func (x *exchange) refuse(p *problem.Problem) {
 	if grpc := x.r.Header.Get("Content-Type"); strings.HasPrefix(grpc, "application/grpc") {
 		// Trailers-only: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 		h.Set("Content-Type", grpc)
-		h.Set("Grpc-Status", strconv.Itoa(p.GRPCStatus()))
+		status := p.GRPCStatus()
+		if overdue(x.r.Header.Get("Grpc-Timeout"), time.Since(x.arrived)) {
+			status = grpcDeadlineExceeded // the endpoint, which has the same deadline, may be the first to give up
+		}
+		h.Set("Grpc-Status", strconv.Itoa(status))
 		h.Set("Grpc-Message", p.Title)
 		x.w.WriteHeader(http.StatusOK)
 		return
@@ -47,6 +52,26 @@ func (x *exchange) refuse(p *problem.Problem) {
 	h.Set("Cache-Control", "no-store")
 	x.w.WriteHeader(p.Status)
 	_, _ = x.w.Write(body) // the client may have left
+}
+
+// grpcDeadlineExceeded is what a call ends with whose time is over.
+const grpcDeadlineExceeded = 4
+
+// overdue reports whether the time that a gRPC call has, as its client says ("100m"), is over. The form is PROTOCOL-HTTP2's.
+func overdue(timeout string, elapsed time.Duration) bool {
+	if len(timeout) < 2 || len(timeout) > 9 {
+		return false
+	}
+	last := len(timeout) - 1
+	n, err := strconv.ParseUint(timeout[:last], 10, 32)
+	if err != nil {
+		return false
+	}
+	units := map[byte]time.Duration{
+		'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
+	}
+	unit, known := units[timeout[last]]
+	return known && elapsed/unit >= time.Duration(n) //nolint:gosec // of 32 bits
 }
 
 func isLoopback(address string) bool {
