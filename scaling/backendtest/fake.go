@@ -167,6 +167,17 @@ func (f *Fake) Snapshot(key scaling.Key) *scaling.Endpoints {
 	return f.serviceLocked(key).last
 }
 
+// Latest is Snapshot where another goroutine may just have removed the service.
+func (f *Fake) Latest(key scaling.Key) (snapshot *scaling.Endpoints, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	service := f.services[key]
+	if service == nil {
+		return nil, false
+	}
+	return service.last, true
+}
+
 // Scale implements [scaling.Backend].
 func (f *Fake) Scale(ctx context.Context, service *scaling.Service, replicas int32) error {
 	f.mu.Lock()

@@ -59,7 +59,11 @@ func (p *platform) Scale(ctx context.Context, service *scaling.Service, replicas
 	if member == nil {
 		return &scaling.Failure{Reason: scaling.ReasonTargetMissing}
 	}
-	spec := p.Snapshot(member.Key).Spec
+	latest, known := p.Latest(member.Key)
+	if !known { // it was removed just now
+		return &scaling.Failure{Reason: scaling.ReasonTargetMissing}
+	}
+	spec := latest.Spec
 	sleep := replicas == service.Replicas.Min && replicas < spec
 	p.w.note("write %s %d over %d: %+v", service.Target.Name, replicas, spec, f)
 	if sleep {
@@ -191,7 +195,8 @@ func (p *platform) alive(service scaling.Key, id string) bool {
 	if refusing || !known {
 		return false
 	}
-	return slices.ContainsFunc(p.Snapshot(service).Ready, func(e scaling.Endpoint) bool { return e.ID == id })
+	latest, known := p.Latest(service)
+	return known && slices.ContainsFunc(latest.Ready, func(e scaling.Endpoint) bool { return e.ID == id })
 }
 
 func (p *platform) isStarved() bool {
