@@ -204,6 +204,9 @@ func (s *Set) RefusedFor(e *Endpoint, now time.Time, d time.Duration) bool {
 	return true
 }
 
+// Paced reports whether an endpoint has a permit to give but for its window of new connections, which is soon wider.
+func (s *Set) Paced() bool { return s.paced > 0 }
+
 // Pace reports whether an endpoint has a permit to give but for its window of new connections. Widen is due when such
 // endpoints have had time to answer.
 func (s *Set) Pace() bool {

@@ -193,6 +193,14 @@ func (g *Gate) DialStarved(l *balance.Lease, w *Waiter, now time.Time) (Outcome,
 	return outcome, lease, refusal
 }
 
+// Flushing reports whether those who wait are being let through as fast as an endpoint takes connections: nothing but flush
+// pacing keeps them.
+func (g *Gate) Flushing() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.openLocked() && g.set.Paced()
+}
+
 // RetryAfter is when a client that could not be served does well to ask again: what this service's cold starts take.
 func (g *Gate) RetryAfter() time.Duration {
 	g.mu.Lock()

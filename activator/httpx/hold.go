@@ -76,10 +76,11 @@ func (x *exchange) await() holdEnd {
 	}
 }
 
-// beginHold counts the request among those of its connection that are held, or has its client watched.
+// beginHold counts the request among those of its connection that are held, or has its client watched. Too many are held
+// only where they wait for long.
 func (x *exchange) beginHold() (crowded bool) {
 	if c := x.client; c != nil && x.r.ProtoMajor == 2 {
-		return c.held.Add(1) > maxHeldStreams
+		return c.held.Add(1) > maxHeldStreams && !x.service.Gate.Flushing()
 	}
 	x.watchClient()
 	return false

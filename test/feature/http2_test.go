@@ -61,8 +61,7 @@ func TestHTTP2(t *testing.T) {
 
 	t.Run("carries many streams at once", func(t *testing.T) {
 		d := d.in(t)
-		// More of "one" would be refused if they come all at once: those that wait for a new connection count as held.
-		for service, streams := range map[string]int{"one": 500, "two": 900} {
+		for service, streams := range map[string]int{"one": 900, "two": 900} {
 			conn := d.single()
 			var done sync.WaitGroup
 			var failed sync.Map
