@@ -35,12 +35,17 @@ func (c *Conn) roundTrip(up *upstream) error {
 		return errInterrupted
 	}
 	x.scratch.response.Reset()
-	if _, err := up.sock.Write(x.scratch.out); err != nil {
+	if up.unproven {
+		if err := c.ask(up); err != nil {
+			return err
+		}
+	} else if _, err := up.sock.Write(x.scratch.out); err != nil {
 		return err
 	}
 	c.touch()
 	expecting := false
 	switch {
+	case up.received:
 	case x.whole:
 		c.sent()
 	case x.scratch.request.Expect && x.consumed == x.scratch.request.Size:
@@ -111,11 +116,30 @@ func (c *Conn) readAnswer(up *upstream) error {
 		if err := up.sock.Fill(); err != nil {
 			return err
 		}
-		c.touch()
-		if !up.received {
-			up.received = true
-			c.exchange.service.Gate.Answered(&c.exchange.lease, c.exchange.wait > 0)
-		}
+		c.heard(up)
+	}
+}
+
+// ask sends a request that is whole on a connection that has been idle, and waits for the first bytes of its answer.
+func (c *Conn) ask(up *upstream) error {
+	up.unproven = false
+	c.sent()
+	silent, err := up.sock.Ask(c.exchange.scratch.out)
+	if !silent {
+		return errStale
+	}
+	if err == nil {
+		c.heard(up)
+	}
+	return err
+}
+
+// heard notes that the endpoint has said something.
+func (c *Conn) heard(up *upstream) {
+	c.touch()
+	if !up.received {
+		up.received = true
+		c.exchange.service.Gate.Answered(&c.exchange.lease, c.exchange.wait > 0)
 	}
 }
 
@@ -179,7 +203,10 @@ func (c *Conn) answer(up *upstream) state {
 	up.sock.In.Skip(s.response.Size)
 	err := s.down.run()
 	s.out = s.down.out[:0]
-	why, sent := c.why(), !c.uploading()
+	why, sent := causeNone, !c.uploading()
+	if err != nil {
+		why = c.why()
+	}
 	c.giveBack(up, err == nil)
 	switch {
 	case err != nil:

@@ -48,6 +48,7 @@ type Conn struct {
 	watch    uint64    // for the client's departure
 	served   bool      // a request was read
 	armed    time.Time // when the deadline for keep-alive was set; zero: that is not the one that is set
+	ended    time.Time // when the latest request ended: the clock is read no oftener than need be
 	exchange exchange
 	interruption
 }
@@ -160,9 +161,11 @@ func (c *Conn) await() state {
 		return going // the client has not waited for its last answer
 	}
 	c.sock.Release()
-	c.arm()
-	if c.served {
-		c.idle.Store(time.Now().UnixNano())
+	if !c.served {
+		c.deadline(time.Now(), c.engine.options.HeaderTimeout) // a new connection's is that of its whole head
+	} else {
+		c.arm(c.ended)
+		c.idle.Store(c.ended.UnixNano())
 		if tell := c.engine.options.Idle; tell != nil {
 			tell()
 		}
@@ -184,13 +187,9 @@ func (c *Conn) await() state {
 	return going
 }
 
-// arm sets the deadline for the next request's first byte; a new connection's is that of its whole head.
-func (c *Conn) arm() {
-	now := time.Now()
-	switch {
-	case !c.served:
-		c.deadline(now, c.engine.options.HeaderTimeout)
-	case now.Sub(c.armed) > min(armedFor, c.engine.options.KeepAlive/armedPart):
+// arm sets the deadline for the next request's first byte.
+func (c *Conn) arm(now time.Time) {
+	if now.Sub(c.armed) > min(armedFor, c.engine.options.KeepAlive/armedPart) {
 		c.deadline(now, c.engine.options.KeepAlive)
 		c.armed = now
 	}

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -130,7 +131,7 @@ func (c *Conn) carry() (next state, over bool) {
 		return c.unreachable(err)
 	}
 	err = c.roundTrip(up)
-	if err != nil && c.retriable(up) {
+	if err != nil && (errors.Is(err, errStale) || c.retriable(up)) {
 		_ = up.Close()
 		x.retried = true
 		if up, err = c.connect(); err != nil {
@@ -206,7 +207,8 @@ func (c *Conn) lost(err error) state {
 // endLease ends the lease, with a connection for the gate to keep or nil.
 func (c *Conn) endLease(kept balance.Conn) {
 	if x := &c.exchange; x.lease.Endpoint != nil {
-		x.service.Gate.Release(&x.lease, kept, time.Now())
+		c.ended = time.Now()
+		x.service.Gate.Release(&x.lease, kept, c.ended)
 		x.lease = balance.Lease{}
 	}
 }
@@ -259,7 +261,10 @@ func (c *Conn) count() {
 	if x.partial && status != statusLeft {
 		status = 502
 	}
-	c.counters().Request(status, time.Since(x.arrived))
+	if c.ended.Before(x.arrived) { // it was given no lease
+		c.ended = time.Now()
+	}
+	c.counters().Request(status, c.ended.Sub(x.arrived))
 	if x.failure == nil {
 		return
 	}

@@ -19,11 +19,17 @@ type upstream struct {
 	sock     *sock.Socket
 	old      bool // it has carried a request
 	received bool // a byte was read for this request
+	unproven bool // it has been idle, and nobody has looked whether it is still good
 }
 
 var _ balance.Conn = (*upstream)(nil)
 
-var errInterrupted = errors.New("interrupted")
+var (
+	errInterrupted = errors.New("interrupted")
+
+	// errStale is what a request meets that was to be sent on an idle connection which is none any more. It was not sent.
+	errStale = errors.New("idle connection is closed, or has said what nobody asked for")
+)
 
 func (e *Engine) newUpstream(c *net.TCPConn, old bool) *upstream {
 	return &upstream{sock: sock.New(c, c, e.endpoints, e.options.Portable), old: old}
@@ -53,8 +59,8 @@ func (c *Conn) connect() (*upstream, error) {
 	if other, ok := kept.(interface{ Detach() *net.TCPConn }); ok && !ours {
 		u = c.engine.newUpstream(other.Detach(), true)
 	}
-	if u != nil && !x.retried && !u.sock.Readable() {
-		u.received = false
+	if u != nil && !x.retried && (x.whole || !u.sock.Readable()) {
+		u.received, u.unproven = false, x.whole
 		return u, nil
 	}
 	_ = kept.Close()

@@ -34,6 +34,63 @@ func (s *Socket) fillDirect() error {
 	return nil
 }
 
+// askDirect is Ask.
+func (s *Socket) askDirect(p []byte) (silent bool, err error) {
+	if s.onAsk == nil {
+		s.onAsk = s.ask
+	}
+	s.asking, s.received, s.readErr = askingNothing, 0, 0
+	s.out[0], s.wrote, s.writeErr = p, 0, 0
+	err = s.raw.Read(s.onAsk)
+	s.out[0] = nil
+	switch {
+	case s.asking == askingStale:
+		return false, nil
+	case err != nil:
+		return true, err
+	case s.writeErr != 0:
+		return true, os.NewSyscallError("sendto", s.writeErr)
+	case s.asking == askingMore:
+		if _, err := s.Write(p[s.wrote:]); err != nil {
+			return true, err
+		}
+		return true, s.fillDirect()
+	case s.readErr != 0:
+		return true, os.NewSyscallError("recvfrom", s.readErr)
+	case s.received == 0:
+		return true, io.EOF
+	}
+	return true, nil
+}
+
+// ask is called first when Go's poller has just been told to forget what it knew of the connection. Where nothing is there to
+// be read then, the poller will tell of all that comes from then on: there is no need to look once more behind what is
+// written.
+func (s *Socket) ask(fd uintptr) (done bool) {
+	if s.asking != askingNothing {
+		return s.receive(fd)
+	}
+	if look(fd) != syscall.EAGAIN {
+		s.asking = askingStale
+		return true
+	}
+	n, errno := sendTwo(fd, s.out[0], nil)
+	for errno == syscall.EINTR {
+		n, errno = sendTwo(fd, s.out[0], nil)
+	}
+	switch {
+	case errno == 0 && n == len(s.out[0]):
+		s.asking = askingAnswer
+		return false
+	case errno == 0:
+		s.wrote = n
+	case errno != syscall.EAGAIN:
+		s.writeErr = errno
+	}
+	s.asking = askingMore
+	return true
+}
+
 // receive reads once, and reports whether there was something to be read. A buffer is held only then, or if it was in use.
 func (s *Socket) receive(fd uintptr) (done bool) {
 	in := s.take()

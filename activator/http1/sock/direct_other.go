@@ -10,6 +10,9 @@ const canDirect = false
 // fillDirect is not called.
 func (*Socket) fillDirect() error { return errors.ErrUnsupported }
 
+// askDirect is not called.
+func (*Socket) askDirect([]byte) (silent bool, err error) { return false, errors.ErrUnsupported }
+
 // receive is not called.
 func (*Socket) receive(uintptr) (done bool) { return true }
 

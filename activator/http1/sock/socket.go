@@ -39,6 +39,8 @@ type Socket struct {
 	readErr  syscall.Errno
 	received int
 	onRead   func(fd uintptr) bool // made once: a closure at every call would be an allocation
+	asking   asking
+	onAsk    func(fd uintptr) bool // or nil: not used yet
 	peeker   *peeker               // or nil: not used yet
 	drain    *drain                // or nil: not used yet
 
@@ -49,6 +51,16 @@ type Socket struct {
 	onWrite  func(fd uintptr) bool
 	pump     *pump // or nil: not used yet
 }
+
+// asking is how far an Ask has come.
+type asking uint8
+
+const (
+	askingNothing asking = iota // it has not begun
+	askingAnswer                // p is written
+	askingMore                  // p is written in part, or not at all
+	askingStale                 // there was something to be read before
+)
 
 // WriteError is a failure of the side that was copied to.
 type WriteError struct{ Err error }
@@ -101,6 +113,22 @@ func (s *Socket) Fill() error {
 		return s.fillDirect()
 	}
 	return s.fillPortable()
+}
+
+// Ask writes p, of which the connection's peer knows nothing yet, and waits for bytes as Fill does: what Readable, Write and
+// Fill do one after the other, with two system calls less. Where something is there to be read before it has written, be it
+// an end, it does nothing and reports false.
+func (s *Socket) Ask(p []byte) (silent bool, err error) {
+	if s.direct {
+		return s.askDirect(p)
+	}
+	if s.Readable() {
+		return false, nil
+	}
+	if _, err := s.Write(p); err != nil {
+		return true, err
+	}
+	return true, s.Fill()
 }
 
 // Await waits until there is something to be read: bytes (also in In), the end, or an error, which it may return or leave to
