@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -174,11 +175,17 @@ func TestADestinationThatDoesNotTakeEndsAtItsDeadlineAndTheCountIsExact(t *testi
 		t.Run(r.name, func(t *testing.T) {
 			source, from, to, sink := r.openWith(t, 4096)
 			go func() { _ = writeUntilError(source) }()
-			go func() { awaitParked(2); _ = to.SetWriteDeadline(time.Unix(1, 0)) }()
-			var total int64
+			var total atomic.Int64
+			go func() {
+				for total.Load() == 0 {
+					<-time.After(time.Millisecond)
+				}
+				awaitParked(2)
+				_ = to.SetWriteDeadline(time.Unix(1, 0))
+			}()
 			for {
 				n, err := from.CopyTo(to, 1<<20)
-				total += n
+				total.Add(n)
 				if err == nil {
 					continue
 				}
@@ -189,8 +196,8 @@ func TestADestinationThatDoesNotTakeEndsAtItsDeadlineAndTheCountIsExact(t *testi
 			}
 			expectOwnBytes(t, r, from.pool)
 			_ = to.Close()
-			if got := readAll(t, sink); int64(len(got)) != total || total == 0 {
-				t.Errorf("%d bytes were counted, and %d came", total, len(got))
+			if got := readAll(t, sink); int64(len(got)) != total.Load() {
+				t.Errorf("%d bytes were counted, and %d came", total.Load(), len(got))
 			}
 			source.Interrupt()
 		})
