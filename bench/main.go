@@ -93,7 +93,7 @@ func main() {
 		}
 		return
 	}
-	s := settings{rounds: 9, warmUp: time.Second, measured: 2 * time.Second, connections: 64}
+	s := settings{rounds: 9, warmUp: time.Second, measured: time.Second, connections: 64}
 	if os.Getenv("BENCH_QUICK") == "1" {
 		s = settings{quick: true, rounds: 1, warmUp: time.Second, measured: time.Second, connections: 64}
 	}
