@@ -54,6 +54,10 @@ func TestWhatProvesAnEndpoint(t *testing.T) {
 		{what: "ready before, and not any more", c: candidate{pod: running(nil), listed: true}, m: member{wasReady: true, proven: address}, waiting: true, want: slices},
 		{what: "ready before the slices said so, and not any more", c: candidate{pod: running(nil), listed: true}, m: member{wasEarly: true, proven: address}, waiting: true, want: slices},
 		{what: "lost, and kubelet says ready before the slice does", c: candidate{pod: running(ready)}, m: member{lost: true}, waiting: true, want: slices},
+		{what: "lost, and a slice is late", c: candidate{ready: true, listed: true, pod: running(nil)}, m: member{lost: true, declared: 8080}, waiting: true, want: slices},
+		{what: "lost, and both say ready again", c: candidate{ready: true, listed: true, pod: running(ready)}, m: member{lost: true, declared: 8080}, want: enough},
+		{what: "lost, and the slice says ready of a pod that is not watched", c: candidate{ready: true, listed: true}, m: member{lost: true, declared: 8080}, want: enough},
+		{what: "lost, and published all the same", c: candidate{ready: true, listed: true, pod: running(nil)}, m: member{lost: true, declared: 8080}, published: true, want: connect},
 		{
 			what: "ready before, not any more, but of another process", c: candidate{pod: running(nil), listed: true},
 			m: member{wasReady: true, renewed: true}, waiting: true, want: health,

@@ -98,6 +98,9 @@ func (r *round) proofOf(c *candidate, m *member) proof {
 	if !c.address.IsValid() || !c.verified {
 		return proof{}
 	}
+	if m.lost && c.pod != nil && !pod.Ready(c.pod) && !r.publishNotReady {
+		c.ready = false // the slice is late, as has been seen for half a second: it repeats what the pod said before
+	}
 	plan := m.plan(c)
 	byKubelet := c.ready || m.early(c, r.definition.AwaitEndpoints)
 	m.follow(c, byKubelet)
