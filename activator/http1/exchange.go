@@ -167,7 +167,7 @@ func (c *Conn) unreachable(err error) (next state, over bool) {
 		c.endLease(nil)
 		return c.lost(err), true
 	}
-	reason := reasonOf(err)
+	reason := service.DialReason(err)
 	x.service.Metrics.DialFailure(reason)
 	gate, lease, now := x.service.Gate, x.lease, time.Now()
 	x.lease, x.written, x.whole = balance.Lease{}, false, false

@@ -90,11 +90,11 @@ func (c *Conn) engage(up *upstream) cause {
 	return c.cause
 }
 
-// dialling is engage while a connection is opened.
+// dialling is engage while a connection is opened. What an earlier connection was sent does not bound the answer any more.
 func (c *Conn) dialling(cancel context.CancelFunc) cause {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cancel = cancel
+	c.cancel, c.headDue = cancel, time.Time{}
 	return c.cause
 }
 

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"net"
-	"syscall"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/activator/balance"
 	"github.com/dormouse-dev/dormouse/activator/http1/sock"
-	"github.com/dormouse-dev/dormouse/activator/tcp"
-	"github.com/dormouse-dev/dormouse/metrics"
 )
 
 // upstream is a connection to an endpoint. One exchange at a time uses it. An idle one has no goroutine: the gate keeps it,
@@ -137,18 +134,4 @@ func (c *Conn) giveBack(up *upstream, whole bool) {
 func (c *Conn) retriable(up *upstream) bool {
 	x := &c.exchange
 	return up.old && !up.received && !x.retried && !x.begun && x.scratch.request.Verb.Idempotent() && c.why() == causeNone
-}
-
-// reasonOf returns why a dial failed, in the words of its metric.
-func reasonOf(err error) metrics.DialReason {
-	var timeout net.Error
-	switch {
-	case tcp.Scarce(err):
-		return metrics.DialDescriptors
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return metrics.DialTimeout
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
-		return metrics.DialRefused
-	}
-	return metrics.DialOther
 }

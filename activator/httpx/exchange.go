@@ -218,6 +218,7 @@ func (x *exchange) carry() (outcome hold.Outcome, going bool) {
 		up.end(x, false)
 		if x.repeatable() { // still: until end, the body could be read
 			x.retried = true
+			x.loud = !x.interruption.unsent() || x.loud
 			if up, err = x.connect(); err != nil {
 				return x.unreachable(err)
 			}
@@ -250,7 +251,7 @@ func (x *exchange) unreachable(err error) (outcome hold.Outcome, going bool) {
 		return 0, false
 	}
 	x.loud = !x.interruption.end() || x.loud
-	reason := reasonOf(err)
+	reason := dialReason(err)
 	x.service.Metrics.DialFailure(reason)
 	gate, lease, now := x.service.Gate, x.lease, time.Now()
 	x.lease = balance.Lease{}

@@ -123,6 +123,18 @@ func (i *interruption) sent() {
 	}
 }
 
+// unsent undoes sent: the request is to be sent on another connection. It reports as end does.
+func (i *interruption) unsent() (quiet bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.header == nil {
+		return true
+	}
+	quiet = i.header.Stop()
+	i.header = nil
+	return quiet
+}
+
 // answering notes that the answer's header has come, and returns the cause if the exchange was broken off before.
 func (i *interruption) answering() cause {
 	i.mu.Lock()

@@ -6,10 +6,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"syscall"
 
 	"github.com/dormouse-dev/dormouse/activator/balance"
-	"github.com/dormouse-dev/dormouse/activator/tcp"
+	"github.com/dormouse-dev/dormouse/activator/service"
 	"github.com/dormouse-dev/dormouse/metrics"
 	"github.com/dormouse-dev/dormouse/scaling"
 )
@@ -84,21 +83,13 @@ type tlsError struct{ error }
 
 func (e *tlsError) Unwrap() error { return e.error }
 
-// reasonOf returns why a dial failed, in the words of its metric.
-func reasonOf(err error) metrics.DialReason {
-	var timeout net.Error
-	var handshake *tlsError
-	switch {
-	case tcp.Scarce(err):
-		return metrics.DialDescriptors
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return metrics.DialTimeout
-	case errors.As(err, &handshake):
+// dialReason is service.DialReason for who speaks TLS as well.
+func dialReason(err error) metrics.DialReason {
+	reason := service.DialReason(err)
+	if (reason == metrics.DialRefused || reason == metrics.DialOther) && errors.As(err, new(*tlsError)) {
 		return metrics.DialTLS
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
-		return metrics.DialRefused
 	}
-	return metrics.DialOther
+	return reason
 }
 
 // repeatable reports whether the request can be sent once more: nothing of its body is gone, and somebody waits for it.
