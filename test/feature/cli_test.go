@@ -285,7 +285,7 @@ func shortLife(t testing.TB, args ...string) string {
 		t.Fatal(err)
 	}
 	metrics := l.Addr().String()
-	_ = l.Close()
+	deafen(t, l)
 	file := fileOf(t, fmt.Sprintf("listen: {http: '127.0.0.1:0', control: '', metrics: %q}\nservices: []\n", metrics))
 	var log bytes.Buffer
 	cmd := exec.Command(binary, append([]string{"local", "-f", file}, args...)...)

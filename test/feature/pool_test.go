@@ -99,7 +99,7 @@ func TestAnAddressThatAnotherServiceHasNowMeansNoOldConnectionIsUsed(t *testing.
 				t.Fatalf("answered by %q", mine)
 			}
 
-			_ = l.Close() // what it has accepted stays open
+			deafen(t, l) // what it has accepted stays open
 			d.write(listen + fixedSham(t, "after", port, "endpoint: {protocol: "+protocol+"}"))
 			d.signal(syscall.SIGHUP)
 			d.awaitLog("took up the changed file")
@@ -129,7 +129,7 @@ func TestAConnectionToAProcessIsNotUsedForItsSuccessorOnTheSamePort(t *testing.T
 			l := d.listen("shop")
 			first := newRecorder(t, l, "first")
 			d.get("shop", "/")
-			_ = l.Close()
+			deafen(t, l)
 			d.tell("shop", "sleep")
 			d.tell("shop", "wake")
 			d.awaitStarts("shop", 2)

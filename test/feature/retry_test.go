@@ -194,7 +194,7 @@ func answerProbe(t testing.TB, l net.Listener) {
 	if r, err := http.ReadRequest(probe.r); err != nil || r.URL.Path != "/healthz" {
 		t.Fatalf("%v %v came in place of a probe", r, err)
 	}
-	_ = l.Close()
+	deafen(t, l)
 	probe.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 	_ = probe.Close()
 }
@@ -220,7 +220,7 @@ func TestNobodyIsConnectedToForAClientThatHasLeft(t *testing.T) {
 	l := d.listen("shop")
 	address := l.Addr().String()
 	eventually(t, "the endpoint is ready", func() bool { return d.status("shop")["readyEndpoints"] == 1.0 })
-	_ = l.Close()
+	deafen(t, l)
 	w := d.wire()
 	w.send("GET / HTTP/1.1\r\nHost: shop.default\r\n\r\n")
 	eventually(t, "a connection is refused", func() bool { return d.refusals("shop") > 0 })

@@ -63,7 +63,7 @@ func quietPort(t testing.TB) int {
 	for {
 		port := 20_000 + rand.IntN(10_000)
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			_ = l.Close()
+			deafen(t, l)
 			return port
 		}
 	}
