@@ -33,18 +33,23 @@ func dormouseAddress(t *testing.T) string {
 	if env.own == nil {
 		return forwardPort(t, readyDormouse(t), 8080)
 	}
-	// The node's rules may lead to an activator a little later than it is ready.
-	eventually(t, "Dormouse's Service leads to it", func() bool {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", env.dormouse.HTTP)
+	awaitLed(t, env.dormouse.Service, env.dormouse.HTTP)
+	return env.dormouse.HTTP
+}
+
+// awaitLed waits until the node's rules for a Service, which follow its slices in their own time, lead somewhere.
+func awaitLed(t *testing.T, service, address string) {
+	t.Helper()
+	eventually(t, "connections to the Service "+service+" are accepted", func() bool {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
 		if err == nil {
 			err = conn.Close()
 		}
 		return err == nil
 	})
-	return env.dormouse.HTTP
 }
 
-// clusterAddress is the address of a Service's port, by name.
+// clusterAddress is the address of a Service's port, by name, once it leads somewhere.
 func clusterAddress(t *testing.T, namespace, name, port string) string {
 	t.Helper()
 	service, err := env.client.CoreV1().Services(namespace).Get(t.Context(), name, metav1.GetOptions{})
@@ -53,7 +58,9 @@ func clusterAddress(t *testing.T, namespace, name, port string) string {
 	}
 	for _, p := range service.Spec.Ports {
 		if p.Name == port {
-			return net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(p.Port)))
+			address := net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(p.Port)))
+			awaitLed(t, name, address)
+			return address
 		}
 	}
 	t.Fatalf("the Service %s has no port %s: %v", name, port, service.Spec.Ports)

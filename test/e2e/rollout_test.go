@@ -24,7 +24,6 @@ func TestDormousesOwnRolloutLosesNothing(t *testing.T) { //nolint:paralleltest /
 	elastic(t, namespace, "cold", nil)
 	awaitCondition(t, namespace, "web", v1alpha1.ConditionActivatorService, metav1.ConditionTrue)
 	byName := clientOf(t, clusterAddress(t, namespace, "web-activator", "http"))
-	eventually(t, "web-activator leads to Dormouse", func() bool { return ask(t.Context(), byName, "http://web-activator/").status == 200 })
 	c := toDormouse(t)
 	old := readyDormouse(t)
 	l := startLoad(t, c, urlOf(namespace, "web", "/"), 4)
