@@ -209,3 +209,16 @@ func childrenOf(t *testing.T, parent int) []pid {
 	}
 	return children
 }
+
+// awaitGroupEnd waits until all processes of a group have ended: what was killed ends when it next has a processor.
+func awaitGroupEnd(t *testing.T, group int) {
+	t.Helper()
+	late := time.After(patience)
+	for groupLives(group) {
+		select {
+		case <-late:
+			t.Fatalf("processes of the group %d live on", group)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

@@ -39,9 +39,7 @@ func TestAProcessThatIgnoresItsSignalIsKilledAfterTheGrace(t *testing.T) {
 	if took := time.Since(start); took < process.StopGrace {
 		t.Errorf("it was stopped after %v, before its grace was over", took)
 	}
-	if groupLives(group) {
-		t.Error("some of the group live on")
-	}
+	awaitGroupEnd(t, group)
 }
 
 // A shell dies of SIGTERM at once; the server that it started may need its grace.
