@@ -97,7 +97,10 @@ func TestAnUploadWithMalformedChunksIsNeverCompleteForTheApplication(t *testing.
 	d := start(t, []string{app(t, "web", nil)})
 	address := d.address("web")
 	d.get("web", "/")
-	for name, chunks := range map[string]string{
+	// What was broken off may come to the application late, during the next case; but no upload is ever whole.
+	const behind = "POST /upload HTTP/1.1\r\nHost: web.default\r\nContent-Length: 5\r\n\r\nwhole"
+	first := count(t, address)
+	cases := map[string]string{
 		"size that is no number":        "zz\r\nhello\r\n0\r\n\r\n",
 		"negative size":                 "-5\r\nhello\r\n0\r\n\r\n",
 		"size with a prefix":            "0x5\r\nhello\r\n0\r\n\r\n",
@@ -111,21 +114,22 @@ func TestAnUploadWithMalformedChunksIsNeverCompleteForTheApplication(t *testing.
 		"carriage return in the line":   "5\r;\r\nhello\r\n0\r\n\r\n",
 		"nothing but extensions":        "5;" + strings.Repeat("a", 8<<10) + "\r\nhello\r\n0\r\n\r\n",
 		"trailer without colon":         "5\r\nhello\r\n0\r\nnonsense\r\n\r\n",
-	} {
+	}
+	for name, chunks := range cases {
 		t.Run(name, func(t *testing.T) {
-			before := count(t, address)
 			w := d.in(t).wire()
 			w.send("POST /upload HTTP/1.1\r\nHost: web.default\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + behind)
 			if resp, body := w.response("POST"); resp.StatusCode != 400 || !resp.Close {
 				t.Errorf("%s %q, connection to be closed: %t; want 400, and yes", resp.Status, body, resp.Close)
 			}
 			w.ended()
-			after := count(t, address)
-			if after.Uploads != before.Uploads || after.Requests > before.Requests+1 {
-				t.Errorf("the application saw %d requests, %d of them whole; want one at most, and none",
-					after.Requests-before.Requests, after.Uploads-before.Uploads)
+			if uploads := count(t, address).Uploads; uploads != 0 {
+				t.Errorf("the application saw %d whole uploads, want none", uploads)
 			}
 		})
+	}
+	if n := count(t, address).Requests - first.Requests; n > int64(len(cases)) {
+		t.Errorf("the application saw %d requests, want %d at most", n, len(cases))
 	}
 }
 
