@@ -107,11 +107,21 @@ func TestNoTwoProcessesAreGivenTheSamePort(t *testing.T) {
 	}
 }
 
+// A process that takes its time to listen must find its port free: nobody who asks the system for any is given it.
+func TestAPortIsNotOneThatTheSystemGivesAway(t *testing.T) {
+	ports := newPorts()
+	for range 500 {
+		if port, err := ports.take(0); err != nil || port < quietFrom || port >= quietTo {
+			t.Fatalf("got %d, %v; want one from %d on, below %d", port, err, quietFrom, quietTo)
+		}
+	}
+}
+
 func TestAPortThatTheFileNamesIsNotGivenToOthers(t *testing.T) {
 	ports := newPorts()
 	fixed := make(map[int]bool)
 	for port := range 65536 {
-		fixed[port] = port%4 < 2 // Half of the odd ones and half of the even ones: the kernel prefers one kind.
+		fixed[port] = port%4 < 2 // half of the odd ones and half of the even ones: the system prefers one kind
 	}
 	ports.reserve(fixed)
 	for range 500 {

@@ -1,9 +1,20 @@
 package local
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
+	"syscall"
+)
+
+// Processes that may have any port get one from quietFrom on, below quietTo: systems choose from higher ones for whoever
+// asks for any, each outgoing connection included (Linux from 32768, others from 49152), so that nobody is given the port of
+// a process that takes its time to listen. After quietTries that are in use the system is asked, too.
+const (
+	quietFrom, quietTo = 10_000, 32_768
+	quietTries         = 100
 )
 
 // ports finds ports for processes to listen on.
@@ -29,12 +40,19 @@ func (p *ports) reserve(fixed map[int]bool) {
 func (p *ports) take(asked int) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for {
-		port, err := unused(asked)
+	for try := 0; ; try++ {
+		wanted := asked
+		if asked == 0 && try < quietTries {
+			wanted = quietFrom + rand.IntN(quietTo-quietFrom)
+		}
+		port, err := unused(wanted)
+		if wanted != asked && errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}
-		// The kernel gives the same port again as long as the process that shall have it has not bound it.
+		// The system gives the same port again as long as the process that shall have it has not bound it.
 		if asked == 0 && (p.fixed[port] || p.taken[port]) {
 			continue
 		}
