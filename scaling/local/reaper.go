@@ -19,7 +19,7 @@ var reaperScript string
 // reaper kills the process groups that are left when the activator was killed. Pdeathsig does this for the processes that
 // the activator started itself, but not for theirs, and no limit that an ordinary user may set does; so a shell that the
 // activator's death does not touch waits for the end of a pipe that the activator holds open. It is told of a group as
-// soon as its leader is started; what the leader starts within those microseconds is not covered.
+// soon as its leader is started; what the leader starts before, microseconds if a processor is free, is not covered.
 type reaper struct {
 	logger *zap.Logger
 

@@ -98,7 +98,7 @@ func TestAnUploadWithMalformedChunksIsNeverCompleteForTheApplication(t *testing.
 	address := d.address("web")
 	d.get("web", "/")
 	// What was broken off may come to the application late, during the next case; but no upload is ever whole.
-	const behind = "POST /upload HTTP/1.1\r\nHost: web.default\r\nContent-Length: 5\r\n\r\nwhole"
+	const upload = "POST /upload HTTP/1.1\r\nHost: web.default\r\nContent-Length: 5\r\n\r\nwhole"
 	first := count(t, address)
 	cases := map[string]string{
 		"size that is no number":        "zz\r\nhello\r\n0\r\n\r\n",
@@ -118,7 +118,7 @@ func TestAnUploadWithMalformedChunksIsNeverCompleteForTheApplication(t *testing.
 	for name, chunks := range cases {
 		t.Run(name, func(t *testing.T) {
 			w := d.in(t).wire()
-			w.send("POST /upload HTTP/1.1\r\nHost: web.default\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + behind)
+			w.send("POST /upload HTTP/1.1\r\nHost: web.default\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + upload)
 			if resp, body := w.response("POST"); resp.StatusCode != 400 || !resp.Close {
 				t.Errorf("%s %q, connection to be closed: %t; want 400, and yes", resp.Status, body, resp.Close)
 			}
