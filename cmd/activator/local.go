@@ -37,10 +37,11 @@ a second one does not wait.`,
 			if err := o.check(); err != nil {
 				return err
 			}
-			logger, err := newLogger(o.logFormat, o.logLevel, cmd.ErrOrStderr())
+			logger, flush, err := newLogger(o.logFormat, o.logLevel, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
+			defer flush()
 			return runLocal(cmd.Context(), &o, logger)
 		},
 	}

@@ -4,16 +4,19 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// newLogger returns a logger of a format and level, as the flags name them.
-func newLogger(format, level string, to io.Writer) (*zap.Logger, error) {
+// newLogger returns a logger of a format and level, as the flags name them. It never makes who logs wait for the stream, and
+// goes on where the stream's reader has gone. The function flush ends it: it waits a while for what has been logged to be written.
+func newLogger(format, level string, to io.Writer) (logger *zap.Logger, flush func(), err error) {
 	var at zapcore.Level
 	if err := at.UnmarshalText([]byte(level)); err != nil || at > zapcore.ErrorLevel {
-		return nil, usage(fmt.Errorf("--log-level: %q is not debug, info, warn or error", level))
+		return nil, nil, usage(fmt.Errorf("--log-level: %q is not debug, info, warn or error", level))
 	}
 	config := zap.NewProductionEncoderConfig()
 	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
@@ -29,9 +32,16 @@ func newLogger(format, level string, to io.Writer) (*zap.Logger, error) {
 		config.ConsoleSeparator = "  "
 		encoder = zapcore.NewConsoleEncoder(config)
 	default:
-		return nil, usage(fmt.Errorf("--log-format: %q is not json, console or auto", format))
+		return nil, nil, usage(fmt.Errorf("--log-format: %q is not json, console or auto", format))
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(to)), at)), nil
+	w := newLogWriter(to)
+	logger = zap.New(zapcore.NewCore(encoder, w, at))
+	// Without anybody to notify, Go ends a process that writes to a stderr without reader. Ignoring the signal instead would
+	// be inherited by the processes that are started.
+	gone := make(chan os.Signal, 1)
+	signal.Notify(gone, syscall.SIGPIPE)
+	go w.run(func(lines int) { logger.Warn("log lines lost: nobody took them", zap.Int("lines", lines)) })
+	return logger, func() { w.close(); signal.Stop(gone) }, nil
 }
 
 func isTerminal(w io.Writer) bool {

@@ -69,10 +69,11 @@ kubectl would use. The Helm chart sets all of it. SIGTERM finishes what is open;
 			if err := o.check(); err != nil {
 				return err
 			}
-			logger, err := newLogger(o.logFormat, o.logLevel, cmd.ErrOrStderr())
+			logger, flush, err := newLogger(o.logFormat, o.logLevel, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
+			defer flush()
 			return runServe(cmd.Context(), &o, logger)
 		},
 	}

@@ -32,10 +32,11 @@ The ElasticServices stay, without their finalizers. "helm uninstall" runs this b
 			if deployment.Namespace == "" || deployment.Name == "" {
 				return usage(errors.New("--namespace and --deployment: name the activators' Deployment"))
 			}
-			logger, err := newLogger(logFormat, logLevel, cmd.ErrOrStderr())
+			logger, flush, err := newLogger(logFormat, logLevel, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
+			defer flush()
 			logKubernetes(logger.Named("kubernetes"))
 			config, err := restConfig(kubeconfig)
 			if err != nil {
