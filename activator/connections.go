@@ -1,7 +1,6 @@
 package activator
 
 import (
-	"cmp"
 	"net"
 	"net/http"
 	"os"
@@ -146,7 +145,7 @@ func (cs *connections) retire(n int) {
 			idle = append(idle, candidate{c, since})
 		}
 	}
-	slices.SortFunc(idle, func(a, b candidate) int { return cmp.Compare(a.since.UnixNano(), b.since.UnixNano()) })
+	slices.SortFunc(idle, func(a, b candidate) int { return a.since.Compare(b.since) })
 	for _, c := range idle {
 		if n == 0 {
 			return

@@ -41,7 +41,7 @@ type Conn struct {
 	client      string // its address, as in X-Forwarded-For
 	closed      func() // called once
 
-	idle   atomic.Int64 // Unix nanoseconds since when no request is being served; 0: one is; retired: never again
+	idle   atomic.Int64 // since when, by clock.stamp, no request is being served; 0: one is; retired: never again
 	used   atomic.Bool  // bytes were read
 	closes sync.Once
 
@@ -66,7 +66,7 @@ func (e *Engine) NewConn(c net.Conn, t *net.TCPConn, d *service.Destination, sec
 	}
 	conn.Grantee = conn
 	conn.introduce()
-	conn.idle.Store(time.Now().UnixNano())
+	conn.idle.Store(e.clock.stamp(time.Now()))
 	return conn
 }
 
@@ -107,8 +107,8 @@ const (
 // IdleSince returns since when no request is being served on the connection, or the zero time if one is. Unused tells that
 // the client has not sent a byte since it connected. It may be called by anybody, as the following.
 func (c *Conn) IdleSince() (since time.Time, unused bool) {
-	if nanos := c.idle.Load(); nanos > 0 {
-		return time.Unix(0, nanos), !c.used.Load()
+	if stamp := c.idle.Load(); stamp > 0 {
+		return c.engine.clock.at(stamp), !c.used.Load()
 	}
 	return time.Time{}, false
 }
@@ -165,7 +165,7 @@ func (c *Conn) await() state {
 		c.deadline(time.Now(), c.engine.options.HeaderTimeout) // a new connection's is that of its whole head
 	} else {
 		c.arm(c.ended)
-		c.idle.Store(c.ended.UnixNano())
+		c.idle.Store(c.engine.clock.stamp(c.ended))
 		if tell := c.engine.options.Idle; tell != nil {
 			tell()
 		}

@@ -84,6 +84,7 @@ func New(options Options) *Engine {
 		answers:   syntax.Limits{Line: maxAnswerHead, Head: maxAnswerHead, Fields: maxFields},
 		clients:   sock.NewPool(clientBuffer),
 		endpoints: sock.NewPool(endpointBuffer),
+		clock:     clock{began: time.Now()},
 	}
 	e.scratches.New = func() any { return newScratch() }
 	e.table.Store(new(route.Table[*service.Service]))

@@ -49,7 +49,7 @@ type interruption struct {
 	holdDue, headDue, due time.Time     // bounds on the hold, the answer's head and the whole; zero: none
 	idleFor               time.Duration // bound on silence; zero: none
 
-	stirred atomic.Int64 // when a byte came or went, in nanoseconds since the Unix epoch; 0: nobody needs to know
+	stirred atomic.Int64 // when a byte came or went, by clock.stamp; 0: nobody needs to know
 }
 
 // begin lets a new request be broken off.
@@ -207,7 +207,7 @@ func (c *Conn) bound() {
 		c.due = now.Add(timeouts.Total)
 		c.alarmLocked(c.due)
 	}
-	c.stirred.Store(now.UnixNano())
+	c.stirred.Store(c.engine.clock.stamp(now))
 	if timeouts.Idle > 0 {
 		c.idleFor = timeouts.Idle
 		c.alarmLocked(now.Add(timeouts.Idle))
@@ -228,7 +228,7 @@ func (c *Conn) unboundLocked() {
 // touch notes that a byte came or went.
 func (c *Conn) touch() {
 	if c.stirred.Load() != 0 {
-		c.stirred.Store(time.Now().UnixNano())
+		c.stirred.Store(c.engine.clock.stamp(time.Now()))
 	}
 }
 
@@ -269,7 +269,7 @@ func (c *Conn) expire() {
 	}
 	var silent time.Time
 	if c.idleFor > 0 {
-		silent = time.Unix(0, c.stirred.Load()).Add(c.idleFor)
+		silent = c.engine.clock.at(c.stirred.Load()).Add(c.idleFor)
 	}
 	now, next := time.Now(), time.Time{}
 	for _, bound := range [...]struct {

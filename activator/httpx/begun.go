@@ -23,7 +23,7 @@ type Begun struct {
 // the connection is closed. The function closed, or nil, is called once, after it was closed.
 func TakeOver(b *Begun, closed func()) *Conn {
 	c := &Conn{
-		Conn: b.Conn, tcp: b.TCP, destination: b.Destination, secure: b.Secure, closed: closed, before: b.Read,
+		Conn: b.Conn, tcp: b.TCP, destination: b.Destination, secure: b.Secure, opened: time.Now(), closed: closed, before: b.Read,
 	}
 	c.used.Store(true)
 	c.grant.Store(b.Grant)

@@ -23,6 +23,7 @@ type Conn struct {
 	tcp         *net.TCPConn         // or nil
 	destination *service.Destination // or nil: each request says where it goes
 	secure      bool                 // the Conn within is TLS; elsewhere, TLS may be around this one
+	opened      time.Time            // what stamps are counted from
 	closed      func()               // or nil
 
 	before []byte                        // is read first: another engine has read it; of the goroutine that reads
@@ -30,7 +31,7 @@ type Conn struct {
 
 	used    atomic.Bool  // bytes were read
 	http2   atomic.Bool  // it has carried a request of HTTP/2
-	idle    atomic.Int64 // Unix nanoseconds since when no request is being served; 0: one is; retired: never again
+	idle    atomic.Int64 // since when, by stamp, no request is being served; 0: one is; retired: never again
 	ending  atomic.Uint32
 	lingers sync.Once
 	closes  sync.Once
@@ -51,10 +52,13 @@ const retired = -1
 // host and path lead. The function closed, or nil, is called once, after it was closed.
 func NewConn(c net.Conn, destination *service.Destination, closed func()) *Conn {
 	tcp, _ := c.(*net.TCPConn)
-	conn := &Conn{Conn: c, tcp: tcp, destination: destination, closed: closed}
-	conn.idle.Store(time.Now().UnixNano())
+	conn := &Conn{Conn: c, tcp: tcp, destination: destination, opened: time.Now(), closed: closed}
+	conn.idle.Store(conn.stamp())
 	return conn
 }
+
+// stamp returns the time as a positive number, of the monotonic clock: setting the machine's time changes nothing.
+func (c *Conn) stamp() int64 { return max(1, int64(time.Since(c.opened))) }
 
 // ConnContext lets a [Handler] find the Conn beneath its requests. It is http.Server's ConnContext.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
@@ -67,7 +71,7 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 // Idle notes for the Conn that c is, or that lies beneath it, that no request is being served on it.
 func Idle(c net.Conn) {
 	if conn := connOf(c); conn != nil {
-		conn.idle.CompareAndSwap(0, time.Now().UnixNano())
+		conn.idle.CompareAndSwap(0, conn.stamp())
 	}
 }
 
@@ -145,8 +149,8 @@ func (c *Conn) Close() error {
 // IdleSince returns since when no request is being served on the connection, or the zero time if one is. Unused tells that
 // the client has not sent a byte since it connected.
 func (c *Conn) IdleSince() (since time.Time, unused bool) {
-	if nanos := c.idle.Load(); nanos > 0 {
-		return time.Unix(0, nanos), !c.used.Load()
+	if stamp := c.idle.Load(); stamp > 0 {
+		return c.opened.Add(time.Duration(stamp)), !c.used.Load()
 	}
 	return time.Time{}, false
 }

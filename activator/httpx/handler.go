@@ -57,6 +57,7 @@ type Options struct {
 // Handler is an HTTP proxy that waits for its endpoints. It is safe for concurrent use.
 type Handler struct {
 	options  Options
+	began    time.Time // what interruption.last is counted from
 	table    atomic.Pointer[route.Table[*service.Service]]
 	http2    *http.Transport
 	active   atomic.Int64
@@ -70,7 +71,7 @@ var _ http.Handler = (*Handler)(nil)
 
 // New returns a Handler without routes.
 func New(options Options) *Handler {
-	h := &Handler{options: options, http2: newHTTP2Transport()}
+	h := &Handler{options: options, began: time.Now(), http2: newHTTP2Transport()}
 	if h.options.Departures == nil {
 		h.options.Departures = new(tcp.Departures) // knows of none, as nobody runs it
 	}

@@ -44,7 +44,7 @@ type interruption struct {
 	idle     *time.Timer
 	total    *time.Timer
 
-	last atomic.Int64 // when a byte came or went, in Unix nanoseconds; kept only if there is a bound
+	last atomic.Int64 // when a byte came or went, by stamp; kept only if there is a bound
 }
 
 // reset makes it ready for another request.
@@ -63,7 +63,7 @@ func (i *interruption) begin() {
 		i.total = time.AfterFunc(timeouts.Total, func() { i.interrupt(causeTotal) })
 	}
 	if timeouts.Idle > 0 {
-		i.last.Store(time.Now().UnixNano())
+		i.last.Store(i.stamp())
 		i.idle = time.AfterFunc(timeouts.Idle, i.checkIdle)
 	}
 }
@@ -106,9 +106,12 @@ func (i *interruption) disengage() cause {
 // touch notes that a byte came or went.
 func (i *interruption) touch() {
 	if i.last.Load() != 0 {
-		i.last.Store(time.Now().UnixNano())
+		i.last.Store(i.stamp())
 	}
 }
+
+// stamp returns the time as a positive number, of the monotonic clock: setting the machine's time breaks nothing off.
+func (i *interruption) stamp() int64 { return max(1, int64(time.Since(i.x.handler.began))) }
 
 // sent notes that the request's last byte was written, from when on the answer's header may be late.
 func (i *interruption) sent() {
@@ -194,7 +197,7 @@ func (i *interruption) checkIdle() {
 	if !i.on {
 		return
 	}
-	left := i.x.service.Description().Timeouts.Idle - time.Since(time.Unix(0, i.last.Load()))
+	left := i.x.service.Description().Timeouts.Idle - time.Duration(i.stamp()-i.last.Load())
 	if left > 0 {
 		i.idle.Reset(left)
 		return
