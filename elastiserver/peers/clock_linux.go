@@ -1,0 +1,17 @@
+package peers
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// BootClock returns the time since the machine started, that in which it was suspended included: what another machine
+// does meanwhile it does while we sleep.
+func BootClock() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return time.Duration(1<<63 - 1) // no such clock: then every deadline has passed
+	}
+	return time.Duration(now.Nano())
+}
