@@ -1,0 +1,104 @@
+package traffic
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Request is one request of a client's, from when it was begun.
+type Request struct {
+	ID      uint64
+	Kind    Kind
+	Service string
+	Front   *Front
+	Began   time.Time
+	Local   net.Addr // of its connection; nil: it had none, or it is not known
+}
+
+// Failure is a request that was not answered as it should have been.
+type Failure struct {
+	Request
+
+	Took time.Duration
+	Err  error
+}
+
+func (f Failure) String() string {
+	return fmt.Sprintf("request %d (%s to %s by %s, from %v, begun %s, over after %v): %v", f.ID, f.Kind, f.Service, f.Front.Name,
+		f.Local, f.Began.Format("15:04:05.000"), f.Took.Round(time.Millisecond), f.Err)
+}
+
+// Counts is what became of all requests.
+type Counts struct {
+	Sent     int
+	Answered int
+	ByKind   map[Kind]int // of those that were answered
+	Killed   []Failure    // failed at a front that was killed while they were open there
+	Lost     []Failure    // failed otherwise
+	Open     []Request    // have had no answer yet
+	Twice    []uint64     // were answered more than once
+	Slowest  time.Duration
+	Held     int // answered only after more than a tenth of a second
+}
+
+// Recorder keeps the books. Its zero value is empty; its methods may be called at the same time.
+type Recorder struct {
+	mu     sync.Mutex // guards the following
+	next   uint64
+	open   map[uint64]*Request
+	counts Counts
+}
+
+// Begin opens a request.
+func (r *Recorder) Begin(kind Kind, service string, front *Front) *Request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open == nil {
+		r.open, r.counts.ByKind = make(map[uint64]*Request), make(map[Kind]int)
+	}
+	r.next++
+	r.counts.Sent++
+	q := &Request{ID: r.next, Kind: kind, Service: service, Front: front, Began: time.Now()}
+	r.open[q.ID] = q
+	return q
+}
+
+// End closes a request: err is why it was not answered as it should have been, or nil.
+func (r *Recorder) End(q *Request, err error) {
+	took := time.Since(q.Began)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open[q.ID] == nil {
+		r.counts.Twice = append(r.counts.Twice, q.ID)
+		return
+	}
+	delete(r.open, q.ID)
+	switch {
+	case err == nil:
+		r.counts.Answered++
+		r.counts.ByKind[q.Kind]++
+		r.counts.Slowest = max(r.counts.Slowest, took)
+		if took > 100*time.Millisecond {
+			r.counts.Held++
+		}
+	case q.Front.Killed():
+		r.counts.Killed = append(r.counts.Killed, Failure{*q, took, err})
+	default:
+		r.counts.Lost = append(r.counts.Lost, Failure{*q, took, err})
+	}
+}
+
+// Counts returns what became of the requests so far.
+func (r *Recorder) Counts() Counts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.counts
+	c.Killed, c.Lost, c.Twice = slices.Clone(c.Killed), slices.Clone(c.Lost), slices.Clone(c.Twice)
+	for _, q := range r.open {
+		c.Open = append(c.Open, *q)
+	}
+	return c
+}
