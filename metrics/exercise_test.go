@@ -88,6 +88,14 @@ func observe(m *metrics.Metrics, namespace, name string) {
 			EndpointConnections: 9, Services: 10,
 		}
 	})
+	m.ObserveFleet(func() metrics.FleetGauges { return metrics.FleetGauges{Leads: true, Peers: 2, Silent: 1} })
+	for _, outcome := range []metrics.FenceOutcome{
+		metrics.FenceSlept, metrics.FenceRefused, metrics.FenceRevoked, metrics.FenceSilent, metrics.FenceLate, metrics.FenceLost,
+		metrics.FenceFailed, "picketed",
+	} {
+		m.Fence(outcome)
+	}
+	m.PeerMessageIgnored()
 }
 
 // gather returns what a scrape delivers, by name.

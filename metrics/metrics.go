@@ -33,6 +33,7 @@ type Options struct {
 type Metrics struct {
 	families *families
 	gauges   *gauges
+	fleet    *fleet
 	shared   *Service // what all services share without ServiceLabel, or nil
 
 	mu       sync.Mutex // guards the following
@@ -48,7 +49,7 @@ func New(reg prometheus.Registerer, opts Options) (*Metrics, error) {
 	if opts.ServiceLabel {
 		serviceLabels = []string{"namespace", "service"}
 	}
-	m := &Metrics{families: newFamilies(serviceLabels), services: make(map[serviceKey]*Service)}
+	m := &Metrics{families: newFamilies(serviceLabels), fleet: newFleet(), services: make(map[serviceKey]*Service)}
 	if !opts.ServiceLabel {
 		m.shared = &Service{families: m.families}
 	}
@@ -57,6 +58,7 @@ func New(reg prometheus.Registerer, opts Options) (*Metrics, error) {
 	for _, collector := range []prometheus.Collector{
 		tallies{m},
 		m.gauges,
+		m.fleet,
 		buildInfo(opts),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
