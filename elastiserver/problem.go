@@ -45,8 +45,10 @@ func problemOf(err error) problem {
 		return problem{Status: http.StatusNotFound, Detail: "There is no such service."}
 	case errors.Is(err, scaling.ErrBusy):
 		return problem{Status: http.StatusConflict, Detail: "The service is in use, or being woken."}
-	case errors.Is(err, scaling.ErrRestrained):
-		return problem{Status: http.StatusConflict, Detail: "Nothing is put to sleep at present."}
+	case errors.Is(err, scaling.ErrNoLeader):
+		return problem{Status: http.StatusServiceUnavailable, Detail: "No activator leads at present; ask again in some seconds."}
+	case errors.Is(err, scaling.ErrSilent):
+		return problem{Status: http.StatusServiceUnavailable, Detail: "Another activator does not answer, so nothing is put to sleep."}
 	case errors.Is(err, errPinned):
 		return problem{Status: http.StatusConflict, Detail: "The service is pinned awake."}
 	case errors.Is(err, errPanic):

@@ -22,7 +22,7 @@ func (l *lifecycle) stamp(now time.Time, sn *Endpoints) {
 		return
 	}
 	for _, p := range sn.Pending {
-		if l.condemned[p.ID] {
+		if l.isCondemned(p.ID) {
 			continue
 		}
 		if p.Stage >= StageScheduled && c.scheduled.IsZero() {

@@ -76,6 +76,20 @@ type Endpoints struct {
 	Failure *Failure
 }
 
+// ids yields those of all endpoints, ready and pending.
+func (sn *Endpoints) ids(yield func(string) bool) {
+	for i := range sn.Ready {
+		if !yield(sn.Ready[i].ID) {
+			return
+		}
+	}
+	for i := range sn.Pending {
+		if !yield(sn.Pending[i].ID) {
+			return
+		}
+	}
+}
+
 // Reason is why a workload cannot start: one word of a closed set that clients may see and metrics carry as a label.
 type Reason string
 

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// writeTimeout bounds one scale write.
-	writeTimeout = 10 * time.Second
+	// writeTimeout bounds one scale write, and readTimeout one question of how a target is.
+	writeTimeout, readTimeout = 10 * time.Second, 2 * time.Second
 
 	watchRetryFirst, watchRetryMost = 100 * time.Millisecond, 10 * time.Second
 )
@@ -26,10 +26,14 @@ var (
 	ErrUnknownService = errors.New("unknown service")
 	// ErrBusy is returned by Sleep while somebody is using the target.
 	ErrBusy = errors.New("the service is in use")
-	// ErrRestrained is returned by Sleep while nothing may be put to sleep.
-	ErrRestrained = errors.New("nothing is put to sleep at present")
+	// ErrNoLeader is returned by Sleep while no activator leads.
+	ErrNoLeader = errors.New("no activator leads at present")
+	// ErrSilent is wrapped by Sleep's error while an activator does not say whether it uses the target.
+	ErrSilent = errors.New("an activator does not answer")
 	// ErrStopped is returned while the ScaleHandler does not run.
 	ErrStopped = errors.New("the scale handler is not running")
+
+	errNoReader = errors.New("the backend cannot be asked")
 )
 
 // ScaleHandler wakes targets, puts them to sleep and knows how each one is.
@@ -44,8 +48,8 @@ type ScaleHandler struct {
 	gates   Gates
 	metrics *metrics.Metrics
 
-	notices    notices
-	restrained atomic.Bool // nothing is put to sleep
+	notices notices
+	fleet   Fleet // or nil; not changed once Run has begun
 
 	adopting sync.Mutex // serializes writers of targets
 	targets  atomic.Pointer[targets]
@@ -176,17 +180,14 @@ func (h *ScaleHandler) Pin(ctx context.Context, service Key, until time.Time) er
 }
 
 // Sleep puts service's target to sleep now, whatever its idle clock says. It returns nil when the scale is recorded or
-// the target sleeps already, [ErrBusy] when somebody is using it, and [ErrRestrained] after Restrain.
+// the target sleeps already, [ErrBusy] when somebody is using it, and [ErrNoLeader] while nobody may put anything to sleep.
 func (h *ScaleHandler) Sleep(ctx context.Context, service Key) error {
-	if h.restrained.Load() {
-		return ErrRestrained
+	if h.fleet != nil && !h.fleet.Leads() && h.targets.Load().byService[service] != nil {
+		return h.fleet.Sleep(ctx, service)
 	}
 	_, err := h.ask(ctx, service, event{kind: evSleep})
 	return err
 }
-
-// Restrain keeps everything that is awake awake, or ends that. A sleep that is decided already is not called off.
-func (h *ScaleHandler) Restrain(on bool) { h.restrained.Store(on) }
 
 // Waiting returns how many requests wait for the endpoints of service's target.
 func (h *ScaleHandler) Waiting(service Key) int {
@@ -287,11 +288,67 @@ func (h *ScaleHandler) write(t *target, service *Service, replicas int32, direct
 		defer h.writes.Done()
 		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 		defer cancel()
-		err := h.backend.Scale(ctx, service, replicas)
-		h.metrics.Service(service.Key.Namespace, service.Key.Name).ScaleOperation(direction, err != nil)
+		var condemned []string
+		var err error
+		if direction == metrics.Down {
+			condemned, err = h.doomed(ctx, service)
+		}
+		if err == nil {
+			err = h.backend.Scale(ctx, service, replicas)
+		}
+		if !errors.Is(err, ErrBusy) {
+			h.metrics.Service(service.Key.Namespace, service.Key.Name).ScaleOperation(direction, err != nil)
+		}
 		if err != nil {
 			err = fmt.Errorf("scale %s to %d: %w", t.id, replicas, err)
 		}
-		t.post(mail{event: event{kind: evWrote, err: err}})
+		t.post(mail{event: event{kind: evWrote, err: err, condemned: condemned}})
 	}()
+}
+
+// doomed returns the endpoints that a sleep takes away, also those that the watch has not shown yet. Its error says for certain
+// that nothing was written.
+func (h *ScaleHandler) doomed(ctx context.Context, service *Service) ([]string, error) {
+	reader, reads := h.backend.(Reader)
+	if !reads {
+		return nil, nil
+	}
+	reading, err := reader.Read(ctx, service)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", &Failure{Reason: ReasonScaleFailed, Message: "what would be taken away is not known"}, err)
+	}
+	return reading.Endpoints, nil
+}
+
+// read asks the platform how a target is now. What came of it is an event.
+func (h *ScaleHandler) read(t *target, told func(*Reading, error) event) {
+	service := t.merged
+	h.mu.Lock()
+	ctx := h.ctx
+	if ctx != nil {
+		h.writes.Add(1)
+	}
+	h.mu.Unlock()
+	if ctx == nil {
+		return
+	}
+	go func() {
+		defer h.writes.Done()
+		reading, err := h.readNow(ctx, service)
+		t.post(mail{event: told(reading, err)})
+	}()
+}
+
+func (h *ScaleHandler) readNow(ctx context.Context, service *Service) (*Reading, error) {
+	reader, reads := h.backend.(Reader)
+	if !reads {
+		return nil, errNoReader
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	reading, err := reader.Read(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	return &reading, nil
 }

@@ -20,6 +20,9 @@ const (
 	contendedWithin = 10 * time.Minute
 	revertedWithin  = time.Minute
 
+	// suspectFor is how long whoever woke a target soon after its sleep has for saying that it was an activator.
+	suspectFor = 3 * time.Second
+
 	// failureGrace is how long a new try is given before a failure that was there already counts against it.
 	failureGrace = 10 * time.Second
 
@@ -43,15 +46,30 @@ type policy struct {
 // event is what a lifecycle is told. now is always given besides, so it needs no clock.
 type event struct {
 	kind     eventKind
-	activity Activity   // over all services of the target, at this moment
+	activity Activity   // over all services of the target, at this moment, in this process
 	snapshot *Endpoints // for snapshot
-	err      error      // for wrote
+	err      error      // for asked, wrote, recalled, confirmed
 	idle     bool       // for fenced
 	until    time.Time  // for pin; zero: no longer
 	policy   policy     // for configured
 	services []Key      // for configured
 
-	restrained bool // nothing is put to sleep at present
+	fleet fleetView // only what exists, but for tick
+
+	fence     uint64        // for asked: which fence of ours
+	epoch     Epoch         // for hold, unhold, recalled
+	idleFor   time.Duration // for hold
+	outcome   Outcome       // for unhold
+	condemned []string      // for asked, wrote, unhold, condemn: endpoints that must not be used once the target sleeps
+	reading   *Reading      // for recalled, confirmed; nil where there is an err, or nobody to ask
+}
+
+// fleetView is what is known of the other activators when a tick comes.
+type fleetView struct {
+	exists   bool // there may be others
+	follows  bool // another one leads, or none
+	unknown  bool // how the others use the target is not known
+	activity Activity
 }
 
 type eventKind uint8
@@ -63,9 +81,17 @@ const (
 	evWrote                       // the scale write under way has ended
 	evTick                        // the alarm went off
 	evFenced                      // the fence is up; idle tells whether anybody was using the target
+	evAsked                       // the other activators have answered whether they hold what comes for it
 	evSleep                       // an operator wants the target asleep
 	evPin                         // an operator wants the target awake until a time
 	evFlushed                     // the first request that was held has its first byte
+	evArrived                     // a request waits because of the fence
+	evLook                        // whoever leads has changed, or what is known of the others
+	evHold                        // the leader wants to put it to sleep
+	evUnhold                      // what came of that
+	evRecalled                    // what the platform says of that
+	evCondemn                     // endpoints must not be used any more
+	evConfirmed                   // what the platform says of endpoints that may be acquitted
 )
 
 // action is what a lifecycle wants done.
@@ -74,6 +100,13 @@ type action struct {
 	replicas int32      // for write
 	from, to State      // for state
 	cold     *coldStart // for coldStart
+
+	idleFor   time.Duration // for ask
+	fence     uint64        // for ask
+	epoch     Epoch         // for revoke, recall
+	outcome   Outcome       // for end
+	condemned []string      // for end
+	reply     FenceReply    // for reply
 }
 
 type actionKind uint8
@@ -81,7 +114,13 @@ type actionKind uint8
 const (
 	actWrite     actionKind = iota // write the scale, then report evWrote
 	actFence                       // make new arrivals wait, then report evFenced
-	actLift                        // let them go on
+	actAsk                         // ask the other activators to do the same, then report evAsked
+	actEnd                         // tell them the outcome
+	actLift                        // let new arrivals go on
+	actReply                       // answer the leader that asked us
+	actRevoke                      // tell of a request that has come meanwhile
+	actRecall                      // ask the platform what became of the leader's fence, then report evRecalled
+	actConfirm                     // ask the platform which endpoints exist, then report evConfirmed
 	actPublish                     // tell the proxy path, from view
 	actState                       // the state changed
 	actLost                        // a wake does not hold
@@ -113,32 +152,50 @@ type lifecycle struct {
 	prior     int32     // what the target had when it was put to sleep
 	wakeAfter bool      // a wake came while a sleep was being written
 
-	sleptAt   time.Time   // when our last sleep was recorded, while no wake of ours followed; or zero
+	sleptAt time.Time // when the last sleep was recorded, while no wake of ours followed; or zero
+	fence   *fence    // of ours; nil: there was none
+	held    *held     // a fence that is up for another activator, which leads; or nil
+
 	reverts   []time.Time // of late, by another writer
 	contended bool        // there were too many: it is not put to sleep any more
+	clear     bool        // the time to try again has come: requests are let in to try
+	carried   bool        // a request was ever carried
+	awaited   bool        // requests wait at this moment
+	alone     bool        // there are no other activators
 
-	condemned map[string]bool
+	condemned map[string]condemnation
 	acquitAt  time.Time // zero: nobody is to be acquitted
 
 	failure  *Failure
 	failures int       // in a row
 	retryAt  time.Time // when requests may try again
-	clear    bool      // that time has come: requests are let in to try
 	graceEnd time.Time // until when a failure that was there already does not count
 
 	configuredAt time.Time
 	awakeAt      time.Time
 	idleCheckAt  time.Time
-	carried      bool
 	pinnedUntil  time.Time
 
 	cold    *coldStart      // under way, or nil
-	awaited bool            // requests wait at this moment
 	wake    *Wake           // the last one's record
 	recent  []time.Duration // the whole lengths of the latest
 	typical time.Duration   // their median
 
 	acts []action
+}
+
+// fence is what is known of the fences that we put up and of what follows from a sleep.
+type fence struct {
+	number  uint64        // counts them
+	idleFor time.Duration // for how long nobody may have used the target, for the one that is up
+	asking  bool          // the other activators know of it, and have to be told the outcome
+	doomed  []string      // what they know of the endpoints
+
+	suspectAt    time.Time // when to find out whether the sleep was reverted by another writer or by another activator
+	suspectSleep time.Time // when that sleep was recorded
+
+	sentences  uint64 // counts changes of who is condemned and what is held
+	confirming bool   // the platform has been asked whether to acquit
 }
 
 type writing uint8
@@ -158,10 +215,11 @@ const (
 	wakeStarted
 )
 
-// step takes one event at a time and returns what is to be done, in order. The slice is valid until the next step.
+// step takes one event at a time and returns what is to be done, in order.
 func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
-	l.acts = l.acts[:0]
+	l.acts = nil
 	l.awaited = e.activity.Held > 0
+	l.alone = !e.fleet.exists
 	outcome := wakeUnneeded
 	switch e.kind {
 	case evConfigured:
@@ -171,14 +229,16 @@ func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
 	case evSnapshot:
 		l.observe(now, e.snapshot)
 	case evWrote:
-		l.written(now, e.err, e.activity)
+		l.written(now, e)
 	case evTick:
-		l.tick(now, e.activity, e.restrained)
+		l.tick(now, e.activity, e.fleet)
 	case evFenced:
-		l.fenced(now, e.idle)
+		l.fenced(now, e)
+	case evAsked:
+		l.asked(now, e)
 	case evSleep:
 		if l.state != StateAsleep && l.state != StateDraining && l.writing == writingNone && l.spec > l.policy.min {
-			l.drain(now)
+			l.drain(now, 0)
 		}
 	case evPin:
 		l.pinnedUntil = e.until
@@ -188,18 +248,58 @@ func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
 		}
 	case evFlushed:
 		l.flush(now)
+	case evArrived:
+		if l.state == StateDraining {
+			l.wakeUp(now, e.activity)
+		}
+	case evLook:
+		if !l.idleCheckAt.IsZero() {
+			l.idleCheckAt = now
+		}
+	case evHold:
+		l.hold(now, e)
+	case evUnhold:
+		l.unhold(now, e)
+	case evRecalled:
+		l.recalled(now, e)
+	case evCondemn:
+		l.condemnForeign(now, e.condemned)
+	case evConfirmed:
+		l.confirmed(now, e)
 	}
 	l.considerAcquittal(now)
 	if l.cold != nil && !l.cold.ready.IsZero() && !e.activity.Busy() {
 		l.endCold(now, coldAbandoned) // who waited has left
 	}
-	return l.acts, outcome
+	acts := l.acts
+	l.acts = nil // few have any most of the time
+	return acts, outcome
+}
+
+// ours is what is known of our fences, to read.
+func (l *lifecycle) ours() fence {
+	if l.fence == nil {
+		return fence{}
+	}
+	return *l.fence
+}
+
+// fencing is the same, to write.
+func (l *lifecycle) fencing() *fence {
+	if l.fence == nil {
+		l.fence = &fence{}
+	}
+	return l.fence
 }
 
 // alarm returns when the next evTick is due, or zero.
 func (l *lifecycle) alarm() time.Time {
 	var next time.Time
-	for _, t := range [...]time.Time{l.idleCheckAt, l.staleEnd, l.acquitAt, l.retryAt, l.graceEnd} {
+	var recallAt time.Time
+	if l.held != nil {
+		recallAt = l.held.recallAt
+	}
+	for _, t := range [...]time.Time{l.idleCheckAt, l.staleEnd, l.acquitAt, l.retryAt, l.graceEnd, l.ours().suspectAt, recallAt} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
@@ -219,7 +319,7 @@ func (l *lifecycle) view(service Key) *View {
 	if sn := l.snapshot(service); sn != nil && l.writing != writingSleep { // a service that has just come is not fenced
 		v.Ready = sn.Ready
 		if len(l.condemned) > 0 {
-			v.Ready = slices.DeleteFunc(slices.Clone(sn.Ready), func(e Endpoint) bool { return l.condemned[e.ID] })
+			v.Ready = slices.DeleteFunc(slices.Clone(sn.Ready), func(e Endpoint) bool { return l.isCondemned(e.ID) })
 		}
 	}
 	return v
@@ -242,12 +342,12 @@ func (l *lifecycle) configure(now time.Time, e event) {
 }
 
 // written is the end of a scale write.
-func (l *lifecycle) written(now time.Time, err error, a Activity) {
+func (l *lifecycle) written(now time.Time, e event) {
 	was := l.writing
 	l.writing = writingNone
 	switch {
-	case was == writingWake && err != nil:
-		if f := asFailure(err); f != nil {
+	case was == writingWake && e.err != nil:
+		if f := asFailure(e.err); f != nil {
 			l.fail(now, f)
 		} else if l.spec <= l.policy.min {
 			l.become(StateAsleep)
@@ -265,26 +365,19 @@ func (l *lifecycle) written(now time.Time, err error, a Activity) {
 		}
 		l.failure = nil
 		l.settle(now)
-	case was == writingSleep && asFailure(err) != nil: // refused for certain
+	case was == writingSleep && asFailure(e.err) != nil: // refused for certain
 		l.abortSleep(now)
 	case was == writingSleep: // written; an unknown result counts as written
-		l.recorded(now, l.policy.min, l.shown > l.policy.min && err == nil)
-		l.sleptAt = now
-		for _, sn := range l.snapshots {
-			l.condemn(sn)
+		l.condemnIDs(now, l.ours().doomed)
+		l.condemnIDs(now, e.condemned)
+		outcome := OutcomeSlept
+		if e.err != nil {
+			outcome = OutcomeUnsure
 		}
-		l.idleCheckAt = time.Time{}
-		l.pass()
-		l.become(StateAsleep)
-		l.publish()
-		l.do(action{kind: actLift})
+		l.slept(now, outcome)
 	}
-	if l.wakeAfter && was == writingSleep {
-		l.wakeAfter = false
-		if l.state == StateAsleep {
-			l.begin(now, a)
-			l.writeWake(l.wakeSize(a.Held))
-		}
+	if was == writingSleep {
+		l.wakeIfWanted(now, e.activity)
 	}
 	l.publish()
 }
@@ -298,8 +391,8 @@ func (l *lifecycle) recorded(now time.Time, spec int32, changed bool) {
 }
 
 // tick is the passing of time.
-func (l *lifecycle) tick(now time.Time, a Activity, restrained bool) {
-	l.carried = l.carried || a.Carried
+func (l *lifecycle) tick(now time.Time, a Activity, fleet fleetView) {
+	l.carried = l.carried || a.Carried || fleet.activity.Carried
 	if due(now, l.retryAt) {
 		l.retryAt, l.clear = time.Time{}, true
 		l.publish()
@@ -317,7 +410,15 @@ func (l *lifecycle) tick(now time.Time, a Activity, restrained bool) {
 	}
 	if due(now, l.idleCheckAt) {
 		l.idleCheckAt = time.Time{}
-		l.checkIdle(now, a, restrained)
+		l.checkIdle(now, a, fleet)
+	}
+	if due(now, l.ours().suspectAt) {
+		l.fence.suspectAt = time.Time{}
+		l.judgeRevert(now, fleet)
+	}
+	if l.held != nil && due(now, l.held.recallAt) {
+		l.held.recallAt = time.Time{}
+		l.do(action{kind: actRecall, epoch: l.held.epoch})
 	}
 }
 

@@ -15,7 +15,7 @@ func (l *lifecycle) observe(now time.Time, sn *Endpoints) {
 	} else {
 		l.snapshots = append(l.snapshots, sn)
 	}
-	l.pardonTheGone()
+	l.pardonTheGone(now)
 	if sn.Spec >= 0 {
 		l.shown = sn.Spec
 	}
@@ -66,8 +66,16 @@ func (l *lifecycle) believe(now time.Time) (reverted bool) {
 	}
 	l.staleEnd = time.Time{}
 	reverted = l.shown < l.spec && l.state == StateWaking && l.shown < l.size && l.writing == writingNone
-	if reverted || l.state == StateAsleep && l.shown > l.spec && !l.sleptAt.IsZero() && now.Before(l.sleptAt.Add(revertedWithin)) {
+	switch {
+	case reverted:
 		l.contend(now)
+	case l.state == StateAsleep && l.shown > l.spec && !l.sleptAt.IsZero() && now.Before(l.sleptAt.Add(revertedWithin)):
+		if l.alone {
+			l.contend(now)
+			break
+		}
+		f := l.fencing()
+		f.suspectAt, f.suspectSleep = now.Add(suspectFor), l.sleptAt
 	}
 	if l.shown > l.spec {
 		l.sleptAt = time.Time{}
@@ -77,6 +85,15 @@ func (l *lifecycle) believe(now time.Time) (reverted bool) {
 	}
 	l.spec = l.shown
 	return reverted
+}
+
+// judgeRevert finds out who has woken the target soon after its sleep. Another activator does so for good reason, and has said
+// so by now.
+func (l *lifecycle) judgeRevert(now time.Time, fleet fleetView) {
+	byActivator := fleet.follows || fleet.unknown || fleet.activity.Busy() || fleet.activity.Last.After(l.fence.suspectSleep)
+	if !byActivator {
+		l.contend(now)
+	}
 }
 
 // contend counts a revert of our scale by another writer.
@@ -159,7 +176,7 @@ func (l *lifecycle) fail(now time.Time, f *Failure) {
 func (l *lifecycle) live() bool {
 	for _, sn := range l.snapshots {
 		for _, e := range sn.Ready {
-			if !l.condemned[e.ID] {
+			if !l.isCondemned(e.ID) {
 				return true
 			}
 		}

@@ -1,22 +1,34 @@
 package scaling
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
-// restrainedFor is when to look again while nothing may be put to sleep.
-const restrainedFor = 5 * time.Second
+const (
+	// restrainedFor is when to look again while it is not known how other activators use the target.
+	restrainedFor = 5 * time.Second
+
+	// askAgain is when to look again after another activator would not hold.
+	askAgain = time.Second
+)
 
 // checkIdle puts the target to sleep if its time has come, or finds out when to look again. Nobody tells a lifecycle of
 // each request; instead it looks when the target could be idle at the earliest.
-func (l *lifecycle) checkIdle(now time.Time, a Activity, restrained bool) {
+func (l *lifecycle) checkIdle(now time.Time, a Activity, fleet fleetView) {
 	after := l.policy.idleAfter
 	if after <= 0 || l.state == StateAsleep || l.state == StateDraining {
 		return
 	}
-	since := latest(a.Last, l.awakeAt, l.configuredAt)
+	since := latest(a.Last, fleet.activity.Last, l.awakeAt, l.configuredAt)
+	busy := a.Busy() || fleet.activity.Busy()
 	switch {
-	case l.writing != writingNone || a.Busy() || !l.carried && !l.policy.initial && l.state != StateFailed:
+	case fleet.follows: // evLook comes when that changes
+		l.idleCheckAt = now.Add(max(after, restrainedFor))
+	case l.writing != writingNone || busy || !l.carried && !l.policy.initial && l.state != StateFailed:
 		l.idleCheckAt = now.Add(after)
-	case restrained:
+	case fleet.unknown:
 		l.idleCheckAt = now.Add(min(after, restrainedFor))
 	case l.contended: // until the configuration changes
 	case now.Before(l.pinnedUntil):
@@ -24,28 +36,65 @@ func (l *lifecycle) checkIdle(now time.Time, a Activity, restrained bool) {
 	case now.Before(since.Add(after)):
 		l.idleCheckAt = since.Add(after)
 	case l.spec > l.policy.min, l.spec < 0 && l.state != StateFailed:
-		l.drain(now)
+		l.drain(now, after)
 	}
 }
 
-// drain decides to sleep: new arrivals wait. The endpoints are condemned once the scale is written.
-func (l *lifecycle) drain(now time.Time) {
+// drain decides to sleep, if nobody has used the target for idleFor: new arrivals wait. The endpoints are condemned once the
+// scale is written.
+func (l *lifecycle) drain(now time.Time, idleFor time.Duration) {
 	l.endCold(now, coldAbandoned)
+	f := l.fencing()
+	f.number++
+	f.idleFor = idleFor
 	l.become(StateDraining)
 	l.do(action{kind: actFence})
 }
 
-func (l *lifecycle) fenced(now time.Time, idle bool) {
-	if l.state != StateDraining || l.writing != writingNone {
-		return // given up meanwhile
-	}
-	if !idle {
+// fenced is the end of our own part of a fence, ours or the leader's.
+func (l *lifecycle) fenced(now time.Time, e event) {
+	switch {
+	case l.state != StateDraining || l.writing != writingNone || l.ours().asking: // given up meanwhile
+	case l.held != nil:
+		l.holding(now, e)
+	case !e.idle:
 		l.abortSleep(now)
-		return
+	default:
+		l.fence.asking = true
+		l.do(action{kind: actAsk, fence: l.fence.number, idleFor: l.fence.idleFor})
 	}
-	l.prior = max(l.spec, 1)
-	l.writing = writingSleep
-	l.do(action{kind: actWrite, replicas: l.policy.min})
+}
+
+// asked is the end of the other activators' part. Whoever has used the target lately is known better now, so that it is
+// looked at again soon.
+func (l *lifecycle) asked(now time.Time, e event) {
+	switch {
+	case !l.ours().asking || e.fence != l.fence.number || l.writing != writingNone: // given up meanwhile
+	case e.err != nil:
+		l.abortSleep(now)
+		if !l.idleCheckAt.IsZero() {
+			l.idleCheckAt = now.Add(min(l.policy.idleAfter, askAgain))
+		}
+	default:
+		l.fence.doomed = e.condemned
+		l.prior = max(l.spec, 1)
+		l.writing = writingSleep
+		l.do(action{kind: actWrite, replicas: l.policy.min})
+	}
+}
+
+// slept is a sleep that was written, by us or by the leader whose fence we held.
+func (l *lifecycle) slept(now time.Time, outcome Outcome) {
+	l.recorded(now, l.policy.min, l.shown > l.policy.min && outcome == OutcomeSlept)
+	l.sleptAt = now
+	for _, sn := range l.snapshots {
+		l.condemn(sn)
+	}
+	l.idleCheckAt = time.Time{}
+	l.pass()
+	l.become(StateAsleep)
+	l.publish()
+	l.endFence(outcome)
 }
 
 // abortSleep goes on from what the endpoints show. Nothing was written, so nobody is condemned.
@@ -58,81 +107,32 @@ func (l *lifecycle) abortSleep(now time.Time) {
 		l.become(StateWaking)
 	}
 	l.publish()
+	l.endFence(OutcomeAborted)
+}
+
+// endFence tells all who are fenced how it ended.
+func (l *lifecycle) endFence(outcome Outcome) {
+	if l.ours().asking {
+		end := action{kind: actEnd, outcome: outcome}
+		if outcome != OutcomeAborted {
+			end.condemned = slices.Collect(maps.Keys(l.condemned))
+		}
+		l.do(end)
+		l.fence.asking, l.fence.doomed = false, nil
+	}
 	l.do(action{kind: actLift})
 }
 
-// condemn keeps requests from all that a snapshot shows.
-func (l *lifecycle) condemn(sn *Endpoints) {
-	if l.condemned == nil && len(sn.Ready)+len(sn.Pending) > 0 {
-		l.condemned = make(map[string]bool)
-	}
-	for _, e := range sn.Ready {
-		l.condemned[e.ID] = true
-	}
-	for _, p := range sn.Pending {
-		l.condemned[p.ID] = true
-	}
-}
-
-// pardonTheGone forgets the condemned that no snapshot shows any more: they are terminating or gone.
-func (l *lifecycle) pardonTheGone() {
-	if len(l.condemned) == 0 {
+// wakeIfWanted is the wake that somebody wished for while a fence was up.
+func (l *lifecycle) wakeIfWanted(now time.Time, a Activity) {
+	if !l.wakeAfter {
 		return
 	}
-	seen := make(map[string]bool)
-	for _, sn := range l.snapshots {
-		for _, e := range sn.Ready {
-			seen[e.ID] = true
-		}
-		for _, p := range sn.Pending {
-			seen[p.ID] = true
-		}
+	l.wakeAfter = false
+	if l.state == StateAsleep {
+		l.begin(now, a)
+		l.writeWake(l.wakeSize(a.Held))
 	}
-	for id := range l.condemned {
-		if !seen[id] {
-			delete(l.condemned, id)
-		}
-	}
-}
-
-// considerAcquittal trusts condemned endpoints again once they have stayed ready for long under a wish that keeps them.
-func (l *lifecycle) considerAcquittal(now time.Time) {
-	if len(l.condemned) == 0 || l.state == StateDraining || l.writing != writingNone || !l.kept() {
-		l.acquitAt = time.Time{}
-		return
-	}
-	at := now.Add(acquitUnsettled)
-	if l.settled() {
-		at = now.Add(acquitSettled)
-	}
-	if l.acquitAt.IsZero() || at.Before(l.acquitAt) {
-		l.acquitAt = at
-	}
-	if due(now, l.acquitAt) {
-		l.acquitAt = time.Time{}
-		clear(l.condemned)
-		l.settle(now)
-		l.publish()
-	}
-}
-
-// kept reports whether the wish, as the snapshots show it since our last write, keeps the endpoints that they show ready.
-func (l *lifecycle) kept() bool {
-	for _, sn := range l.snapshots {
-		if sn.Spec <= 0 || int(sn.Spec) < len(sn.Ready) {
-			return false
-		}
-	}
-	return l.spec > 0 && l.staleEnd.IsZero() && !l.unheard
-}
-
-func (l *lifecycle) settled() bool {
-	for _, sn := range l.snapshots {
-		if !sn.Settled {
-			return false
-		}
-	}
-	return true
 }
 
 // watchIdle makes sure that somebody looks whether the target is idle.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,9 +22,14 @@ import (
 //	activity [held= inflight=]      from now on; what was in flight before has been carried
 //	wake, pin TIME, sleep, flushed
 //	snapshot [service] [spec= ready=a,b pending=c:running settled failure=REASON]
-//	restrain [off]
-//	wrote ok|unknown|failed|REASON
+//	wrote [condemned=a,b] ok|unknown|failed|REASON
 //	fenced idle|busy
+//	fleet [follows] [unknown] [used] [inflight=]    there are other activators, and so they use the target
+//	asked [known=a,b] [before=] ok|busy             what they say; before: to a fence before the last one
+//	hold epoch= idle=, unhold OUTCOME epoch= [condemned=a,b]    what the leader says
+//	arrived             a request waits because of the fence
+//	recalled, confirmed spec= [endpoints=a,b] | failed         what the platform says; "reads": it can be asked to confirm
+//	condemn condemned=a,b, look
 //
 // "go test ./scaling -run Lifecycle -rewrite" writes the answers anew: read the difference.
 func TestLifecycle(t *testing.T) {
@@ -56,12 +62,13 @@ func TestMain(m *testing.M) {
 
 // script runs one file.
 type script struct {
-	t          *testing.T
-	life       *lifecycle
-	now        time.Time
-	activity   Activity
-	restrained bool
-	out        strings.Builder // of one step
+	t        *testing.T
+	life     *lifecycle
+	now      time.Time
+	activity Activity
+	fleet    fleetView
+	reads    bool            // the platform can be asked
+	out      strings.Builder // of one step
 }
 
 func (*script) start() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
@@ -113,8 +120,38 @@ func (s *script) command(line string) {
 		s.activity.Carried = before.Carried || before.InFlight > 0
 	case "snapshot":
 		s.step(event{kind: evSnapshot, snapshot: args.snapshot()})
-	case "restrain":
-		s.restrained = !args.has("off")
+	case "fleet":
+		s.fleet = fleetView{exists: true, follows: args.has("follows"), unknown: args.has("unknown"), activity: Activity{
+			InFlight: int(args.int32("inflight")), Carried: args.has("carried"),
+		}}
+		if args.has("used") {
+			s.fleet.activity.Last = s.now
+		}
+	case "reads":
+		s.reads = true
+	case "look":
+		s.step(event{kind: evLook})
+	case "asked":
+		s.step(event{kind: evAsked, fence: s.life.fence.number - uint64(args.int32("before")), condemned: args.list("known"), err: args.result()})
+	case "arrived":
+		s.step(event{kind: evArrived})
+	case "hold":
+		s.step(event{kind: evHold, epoch: Epoch{Seq: uint64(args.int32("epoch"))}, idleFor: args.duration("idle")})
+	case "unhold":
+		outcomes := map[string]Outcome{"aborted": OutcomeAborted, "slept": OutcomeSlept, "unsure": OutcomeUnsure}
+		e := event{kind: evUnhold, epoch: Epoch{Seq: uint64(args.int32("epoch"))}, condemned: args.list("condemned")}
+		e.outcome, args.words = outcomes[args.words[0]], args.words[1:]
+		s.step(e)
+	case "recalled":
+		s.step(event{kind: evRecalled, epoch: Epoch{Seq: uint64(args.int32("epoch"))}, reading: args.reading()})
+	case "condemn":
+		s.step(event{kind: evCondemn, condemned: args.list("condemned")})
+	case "confirmed":
+		e := event{kind: evConfirmed, reading: args.reading()}
+		if e.reading == nil {
+			e.err = errors.New("no answer")
+		}
+		s.step(e)
 	case "wake":
 		s.step(event{kind: evWake})
 	case "pin":
@@ -124,7 +161,7 @@ func (s *script) command(line string) {
 	case "flushed":
 		s.step(event{kind: evFlushed})
 	case "wrote":
-		s.step(event{kind: evWrote, err: args.result()})
+		s.step(event{kind: evWrote, condemned: args.list("condemned"), err: args.result()})
 	case "fenced":
 		s.step(event{kind: evFenced, idle: !args.has("busy") && args.has("idle")})
 	default:
@@ -163,7 +200,7 @@ func (s *script) step(e event) {
 }
 
 func (s *script) act(e event) wakeOutcome {
-	e.activity, e.restrained = s.activity, s.restrained
+	e.activity, e.fleet = s.activity, s.fleet
 	actions, outcome := s.life.step(s.now, e)
 	for _, a := range actions {
 		switch a.kind {
@@ -171,6 +208,30 @@ func (s *script) act(e event) wakeOutcome {
 			s.say("write %d", a.replicas)
 		case actFence:
 			s.say("fence")
+		case actAsk:
+			if !s.fleet.exists {
+				s.act(event{kind: evAsked, fence: a.fence})
+				break
+			}
+			s.say("ask idle=%v", a.idleFor)
+		case actEnd:
+			if s.fleet.exists {
+				s.say("end %s %s", [...]string{"aborted", "slept", "unsure"}[a.outcome], sorted(a.condemned))
+			}
+		case actReply:
+			s.say("reply held=%v age=%v known=%s", a.reply.Held, a.reply.Age, sorted(a.reply.Known))
+		case actRevoke:
+			if s.fleet.exists {
+				s.say("revoke %d", a.epoch.Seq)
+			}
+		case actRecall:
+			s.say("recall %d", a.epoch.Seq)
+		case actConfirm:
+			if !s.reads {
+				s.act(event{kind: evConfirmed})
+				break
+			}
+			s.say("confirm")
 		case actLift:
 			s.say("lift")
 		case actLost:
@@ -213,12 +274,10 @@ func (s *script) stand() {
 	l := s.life
 	line := fmt.Sprintf("= %v spec=%d", l.state, l.spec)
 	if len(l.condemned) > 0 {
-		ids := make([]string, 0, len(l.condemned))
-		for id := range l.condemned {
-			ids = append(ids, id)
-		}
-		slices.Sort(ids)
-		line += " condemned=" + strings.Join(ids, ",")
+		line += " condemned=" + sorted(slices.Collect(maps.Keys(l.condemned)))
+	}
+	if l.held != nil {
+		line += fmt.Sprintf(" holding=%d", l.held.epoch.Seq)
 	}
 	if l.contended {
 		line += " contended"
@@ -227,6 +286,12 @@ func (s *script) stand() {
 		line += " alarm=" + s.since(alarm)
 	}
 	s.say("%s", line)
+}
+
+func sorted(ids []string) string {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	return strings.Join(ids, ",")
 }
 
 func (s *script) since(at time.Time) string { return at.Sub(s.start()).String() }
@@ -334,10 +399,20 @@ func (a *arguments) result() error {
 	switch word {
 	case "ok":
 		return nil
+	case "busy":
+		return ErrBusy
 	case "failed", "unknown":
 		return errors.New(word)
 	}
 	return fmt.Errorf("scale: %w", a.failure(word))
+}
+
+// reading is what the platform says, or nil if it says nothing.
+func (a *arguments) reading() *Reading {
+	if a.has("failed") {
+		return nil
+	}
+	return &Reading{Spec: a.int32("spec"), Endpoints: a.list("endpoints")}
 }
 
 func (a *arguments) check(err error) {

@@ -5,6 +5,13 @@ import "time"
 // wakeUp answers a wish to have the target awake.
 func (l *lifecycle) wakeUp(now time.Time, a Activity) wakeOutcome {
 	switch {
+	case l.held != nil:
+		if !l.wakeAfter {
+			l.begin(now, a)
+			l.wakeAfter = true
+			l.do(action{kind: actRevoke, epoch: l.held.epoch})
+		}
+		return wakeJoined
 	case l.state == StateDraining && l.writing != writingSleep: // decided, but nothing is written yet
 		l.abortSleep(now)
 		return wakeJoined
@@ -14,6 +21,7 @@ func (l *lifecycle) wakeUp(now time.Time, a Activity) wakeOutcome {
 		}
 		l.begin(now, a)
 		l.wakeAfter = true
+		l.do(action{kind: actRevoke}) // the write may not have been sent yet
 		return wakeStarted
 	case l.writing == writingWake:
 		return wakeJoined

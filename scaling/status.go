@@ -2,6 +2,7 @@ package scaling
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -34,6 +35,7 @@ type status struct {
 	replicas      int32
 	endpoints     map[Key]endpointsStatus // of those services that have any
 	lastWake      time.Time
+	woken         *time.Time // when we last asked for it to be awake; or nil
 	lastColdStart time.Duration
 	pinnedUntil   time.Time
 	failure       *Failure
@@ -78,7 +80,11 @@ func (t *target) publishStatus(now time.Time) (news bool) {
 		contended: t.life.contended, wakeReplicas: t.life.prior,
 	}
 	if before != nil {
-		s.since, s.lastWake = before.since, before.lastWake
+		s.since, s.lastWake, s.woken = before.since, before.lastWake, before.woken
+	}
+	if t.life.writing == writingWake {
+		woken := now
+		s.woken = &woken
 	}
 	if before == nil || before.state != s.state {
 		s.since = now
@@ -95,7 +101,22 @@ func (t *target) publishStatus(now time.Time) (news bool) {
 		}
 	}
 	t.status.Store(s)
+	t.publishFence()
 	return before == nil || before.replicas != s.replicas || before.contended != s.contended || !maps.Equal(before.endpoints, s.endpoints)
+}
+
+// publishFence makes what others may know of the target's fence what it is now.
+func (t *target) publishFence() {
+	sentences, before := t.life.ours().sentences, t.fence.Load()
+	if sentences == 0 || before != nil && before.sentences == sentences {
+		return
+	}
+	f := &fenceStatus{sentences: sentences, condemned: slices.Collect(maps.Keys(t.life.condemned))}
+	if t.life.held != nil {
+		epoch := t.life.held.epoch
+		f.held = &epoch
+	}
+	t.fence.Store(f)
 }
 
 // late is the first reason that a snapshot has.

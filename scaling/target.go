@@ -1,6 +1,7 @@
 package scaling
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,21 +17,28 @@ type target struct {
 	handler *ScaleHandler
 	id      Target
 	status  atomic.Pointer[status]
+	fence   atomic.Pointer[fenceStatus]
 
 	mu    sync.Mutex // guards the following
 	inbox []mail
 	busy  bool // somebody works the inbox off
 
-	services atomic.Pointer[[]*Service]
-
-	// The following belong to whoever works the inbox off.
+	// The following belong to whoever works the inbox off; services may be read by anybody.
 	closed   bool
+	services atomic.Pointer[[]*Service]
 	life     lifecycle
 	merged   *Service // the first service, with the replicas that all services together ask for
 	timer    *time.Timer
 	alarm    time.Time
 	asking   []asker         // who waits for a wake to be recorded
 	sleeping []chan<- answer // who waits for a sleep to be recorded
+}
+
+// fenceStatus is what others may know of a target's fence: immutable.
+type fenceStatus struct {
+	sentences uint64 // that the following tell of
+	held      *Epoch
+	condemned []string
 }
 
 type asker struct {
@@ -41,9 +49,10 @@ type asker struct {
 // mail is an event, and who wants to know what came of it.
 type mail struct {
 	event    event
-	services []*Service    // for evConfigured
-	last     bool          // there is no event: the target ends
-	done     chan<- answer // has room for one; or nil
+	services []*Service       // for evConfigured
+	last     bool             // there is no event: the target ends
+	done     chan<- answer    // has room for one; or nil
+	reply    func(FenceReply) // for evHold
 }
 
 type answer struct {
@@ -80,7 +89,7 @@ func (t *target) close() { t.post(mail{last: true}) }
 func (t *target) handle(m mail) {
 	switch {
 	case t.closed:
-		m.reply(answer{err: ErrStopped})
+		t.refuse(m)
 		return
 	case m.last:
 		t.end()
@@ -95,31 +104,61 @@ func (t *target) handle(m mail) {
 		e.services = keys(m.services)
 	}
 	e.activity = t.activity()
-	e.restrained = t.handler.restrained.Load()
+	e.fleet = t.others(e.kind)
 	actions, outcome := t.life.step(now, e)
 	if e.kind == evWrote && e.err != nil {
-		t.handler.logger.Error("a scale could not be written", zap.Stringer("target", t.id), zap.Error(e.err))
+		t.logUnwritten(e.err)
 	}
 	news := t.publishStatus(now) // who is told of it below may look
-	var fence bool
+	var next []event
 	for _, a := range actions {
-		fence = t.carryOut(now, a) || fence
+		if e, follows := t.carryOut(now, a, m.reply); follows {
+			next = append(next, e)
+		}
 	}
 	if news {
 		t.notify(Notice{Time: now, Kind: NoticeStatus, From: t.life.state, To: t.life.state})
 	}
 	t.answer(m, outcome, wasWriting)
 	t.setAlarm(now)
-	if fence {
-		idle := true
-		for _, s := range t.known() {
-			idle = t.handler.gates.Fence(s.Key) && idle
-		}
-		t.handle(mail{event: event{kind: evFenced, idle: idle}})
+	for _, e := range next {
+		t.handle(mail{event: e, reply: m.reply})
 	}
 }
 
-// exchange takes services in place of those before. The fence does not go with a service that leaves.
+// others is what is known of the other activators.
+func (t *target) others(kind eventKind) fleetView {
+	fleet := t.handler.fleet
+	if fleet == nil {
+		return fleetView{}
+	}
+	v := fleetView{exists: true}
+	if kind == evTick {
+		var known bool
+		v.activity, known = fleet.Activity(t.id)
+		v.follows, v.unknown = !fleet.Leads(), !known
+	}
+	return v
+}
+
+// refuse answers mail that came too late. A sleep whose write was under way may have been written.
+func (t *target) refuse(m mail) {
+	m.answer(answer{err: ErrStopped})
+	if m.reply != nil {
+		m.reply(FenceReply{})
+	}
+	if e := m.event; e.kind == evWrote && t.life.ours().asking && t.handler.fleet != nil {
+		t.life.fence.asking = false
+		outcome := OutcomeUnsure
+		if asFailure(e.err) != nil {
+			outcome = OutcomeAborted
+		}
+		t.handler.fleet.Lift(t.id, outcome, append(e.condemned, t.life.fence.doomed...))
+	}
+}
+
+// exchange takes services in place of those before. The fence does not go with a service that leaves, and one that comes is
+// fenced.
 func (t *target) exchange(services []*Service) {
 	before := t.known()
 	t.services.Store(&services)
@@ -129,6 +168,11 @@ func (t *target) exchange(services []*Service) {
 	for _, s := range before {
 		if !slices.ContainsFunc(services, func(kept *Service) bool { return kept.Key == s.Key }) {
 			t.handler.gates.Lift(s.Key)
+		}
+	}
+	for _, s := range services {
+		if !slices.ContainsFunc(before, func(had *Service) bool { return had.Key == s.Key }) {
+			t.handler.gates.Fence(s.Key)
 		}
 	}
 }
@@ -141,17 +185,22 @@ func (t *target) end() {
 		t.timer.Stop()
 	}
 	for _, a := range t.asking {
-		mail{done: a.done}.reply(answer{err: ErrStopped})
+		mail{done: a.done}.answer(answer{err: ErrStopped})
 	}
 	for _, done := range t.sleeping {
-		mail{done: done}.reply(answer{err: ErrStopped})
+		mail{done: done}.answer(answer{err: ErrStopped})
 	}
 	t.asking, t.sleeping = nil, nil
+	if fleet := t.handler.fleet; fleet != nil && t.life.ours().asking && t.life.writing == writingNone {
+		t.life.fence.asking = false
+		fleet.Lift(t.id, OutcomeAborted, nil)
+	}
+	t.fence.Store(nil)
 }
 
-// carryOut does what the lifecycle wants done, but for raising the fence, which it reports: the answer to that is the
-// next event.
-func (t *target) carryOut(now time.Time, a action) (fence bool) {
+// carryOut does what the lifecycle wants done. What is known at once of what came of it is the next event. reply is for the
+// leader that asks us, if one does.
+func (t *target) carryOut(now time.Time, a action, reply func(FenceReply)) (next event, follows bool) {
 	h := t.handler
 	switch a.kind {
 	case actWrite:
@@ -164,11 +213,28 @@ func (t *target) carryOut(now time.Time, a action) (fence bool) {
 		up.Replicas.Min = -1
 		h.write(t, &up, a.replicas, metrics.Up)
 	case actFence:
-		return true
+		idle := true
+		for _, s := range t.known() {
+			idle = h.gates.Fence(s.Key) && idle
+		}
+		return event{kind: evFenced, idle: idle}, true
 	case actLift:
 		for _, s := range t.known() {
 			h.gates.Lift(s.Key)
 		}
+	case actReply:
+		reply(a.reply)
+	case actAsk, actEnd, actRevoke:
+		return t.tellFleet(a)
+	case actRecall:
+		h.read(t, func(r *Reading, err error) event {
+			return event{kind: evRecalled, epoch: a.epoch, reading: r, err: err}
+		})
+	case actConfirm:
+		if _, reads := h.backend.(Reader); !reads {
+			return event{kind: evConfirmed}, true
+		}
+		h.read(t, func(r *Reading, err error) event { return event{kind: evConfirmed, reading: r, err: err} })
 	case actPublish:
 		for _, s := range t.known() {
 			v := t.life.view(s.Key)
@@ -185,7 +251,26 @@ func (t *target) carryOut(now time.Time, a action) (fence bool) {
 	case actColdStart:
 		t.countColdStart(a.cold)
 	}
-	return false
+	return event{}, false
+}
+
+// tellFleet has the other activators know of a fence.
+func (t *target) tellFleet(a action) (next event, follows bool) {
+	fleet := t.handler.fleet
+	if fleet == nil { // nobody else is there
+		return event{kind: evAsked, fence: a.fence}, a.kind == actAsk
+	}
+	switch a.kind {
+	case actAsk:
+		fleet.Fence(FenceRequest{Target: t.id, IdleFor: a.idleFor, Done: func(known []string, err error) {
+			t.post(mail{event: event{kind: evAsked, fence: a.fence, condemned: known, err: err}})
+		}})
+	case actEnd:
+		fleet.Lift(t.id, a.outcome, a.condemned)
+	case actRevoke:
+		fleet.Revoke(t.id, a.epoch)
+	}
+	return event{}, false
 }
 
 func (t *target) notify(n Notice) {
@@ -234,6 +319,15 @@ func (t *target) countColdStart(c *coldStart) {
 	t.handler.metrics.Service(key.Namespace, key.Name).ColdStart(outcome, phases)
 }
 
+// logUnwritten tells of a scale that was not written. That a request came in time to keep a target awake is no error.
+func (t *target) logUnwritten(err error) {
+	if errors.Is(err, ErrBusy) {
+		t.handler.logger.Debug("kept awake", zap.Stringer("target", t.id), zap.Error(err))
+		return
+	}
+	t.handler.logger.Error("a scale could not be written", zap.Stringer("target", t.id), zap.Error(err))
+}
+
 // answer tells those who asked what came of it, now or when the write under way has ended.
 func (t *target) answer(m mail, outcome wakeOutcome, wasWriting writing) {
 	writingWake := t.life.writing == writingWake || t.life.wakeAfter
@@ -242,7 +336,7 @@ func (t *target) answer(m mail, outcome wakeOutcome, wasWriting writing) {
 		if outcome != wakeUnneeded && writingWake {
 			t.asking = append(t.asking, asker{m.done, WakeResult(outcome)})
 		} else {
-			m.reply(answer{result: WakeResult(outcome)})
+			m.answer(answer{result: WakeResult(outcome)})
 		}
 	} else if kind == evSleep {
 		t.sleeping = append(t.sleeping, m.done)
@@ -253,13 +347,13 @@ func (t *target) answer(m mail, outcome wakeOutcome, wasWriting writing) {
 			err = nil // the sleep that they came upon was refused, so they have what they want
 		}
 		for _, a := range t.asking {
-			mail{done: a.done}.reply(answer{result: a.result, err: err})
+			mail{done: a.done}.answer(answer{result: a.result, err: err})
 		}
 		t.asking = nil
 	}
 	if !draining {
 		for _, done := range t.sleeping {
-			mail{done: done}.reply(answer{err: t.sleepError(m.event)})
+			mail{done: done}.answer(answer{err: t.sleepError(m.event)})
 		}
 		t.sleeping = nil
 	}
@@ -268,7 +362,7 @@ func (t *target) answer(m mail, outcome wakeOutcome, wasWriting writing) {
 // sleepError is what became of a wish to sleep when last was the event that ended it.
 func (t *target) sleepError(last event) error {
 	switch {
-	case last.kind == evWrote:
+	case last.kind == evWrote, last.kind == evAsked && last.err != nil:
 		return last.err
 	case t.life.state == StateAsleep, t.life.spec == t.life.policy.min:
 		return nil
@@ -276,7 +370,7 @@ func (t *target) sleepError(last event) error {
 	return ErrBusy
 }
 
-func (m mail) reply(a answer) {
+func (m mail) answer(a answer) {
 	if m.done != nil {
 		m.done <- a
 	}

@@ -93,8 +93,12 @@ func (g *Gate) Acquire(w *Waiter, now time.Time) (Outcome, balance.Lease, Refusa
 	}
 	g.waiting.push(w)
 	wake := g.rousedLocked() || g.strandedLocked()
+	fenced := g.fenced && g.waiting.len == 1
 	g.paceLocked()
 	g.mu.Unlock()
+	if fenced {
+		g.gates.fenced(g.key)
+	}
 	if wake {
 		g.gates.notify(g.key)
 	}
@@ -222,7 +226,9 @@ func (g *Gate) rousedLocked() bool {
 func (g *Gate) strandedLocked() bool { return g.waiting.len == 1 && g.set.Len() == 0 }
 
 // openLocked reports whether requests may pass at all.
-func (g *Gate) openLocked() bool { return !g.fenced && !g.scarce && !g.removed }
+func (g *Gate) openLocked() bool {
+	return !g.fenced && !g.scarce && !g.removed && !g.gates.shut.Load()
+}
 
 // admitLocked decides whether a request may wait.
 func (g *Gate) admitLocked(w *Waiter) (refusal Refusal, refused bool) {

@@ -17,12 +17,15 @@ type Gates struct {
 	// behind it, and again with each view without endpoints while any wait, so that a wake which came to nothing is asked
 	// for again. It is also told, once for each view, of a request for a target that is Asleep although it answers.
 	Notify func(scaling.Key)
+	// Fenced is told of a request that waits because of a fence: the first in the queue only.
+	Fenced func(scaling.Key)
 	// Flushed is told of the first byte of the first answer to a request that waited for a cold start.
 	Flushed func(scaling.Key)
 	// Suspect is told of an endpoint that refused a connection.
 	Suspect func(service scaling.Key, endpointID string)
 
-	mu     sync.Mutex // serializes writers of gates
+	shut   atomic.Bool // nothing passes any gate
+	mu     sync.Mutex  // serializes writers of gates
 	byKey  atomic.Pointer[map[scaling.Key]*Gate]
 	noView scaling.View
 }
@@ -90,6 +93,17 @@ func (gs *Gates) Lift(service scaling.Key) {
 	}
 }
 
+// Shut holds all that comes until Open.
+func (gs *Gates) Shut() { gs.shut.Store(true) }
+
+// Open ends Shut: those who wait pass, if nothing else keeps them.
+func (gs *Gates) Open() {
+	gs.shut.Store(false)
+	for _, g := range gs.all() {
+		g.change(func() {})
+	}
+}
+
 // Drain refuses those who wait, and from now on all who would have to: the process cannot wait any longer.
 func (gs *Gates) Drain() {
 	for _, g := range gs.all() {
@@ -138,6 +152,12 @@ func (gs *Gates) all() map[scaling.Key]*Gate {
 func (gs *Gates) notify(key scaling.Key) {
 	if gs.Notify != nil {
 		gs.Notify(key)
+	}
+}
+
+func (gs *Gates) fenced(key scaling.Key) {
+	if gs.Fenced != nil {
+		gs.Fenced(key)
 	}
 }
 

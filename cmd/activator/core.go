@@ -99,6 +99,7 @@ func (c *core) count(backend scaling.Backend) (*prometheus.Registry, error) {
 	c.scaler = scaling.NewScaleHandler(c.logger.Named("scaling"), backend, c.gates, c.counters)
 	c.elasti = elastiserver.New(c.logger.Named("elastiserver"), c.scaler, c.options.rescaleDuration, c.counters)
 	c.gates.Notify = c.elasti.Notify
+	c.gates.Fenced = c.scaler.Arrived
 	c.gates.Flushed = c.scaler.Flushed
 	return registry, nil
 }

@@ -228,6 +228,7 @@ func (r *replica) assemble(config *rest.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	r.scaler.Join(lone{r.members})
 	r.gates.Notify = func(key scaling.Key) {
 		r.elasti.Notify(key)
 		r.backend.Awaited(key)
@@ -295,7 +296,7 @@ func (r *replica) restrain(ctx context.Context) error {
 		}
 	})
 	for {
-		r.scaler.Restrain(!r.members.Alone())
+		r.scaler.Lead()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -361,3 +362,13 @@ func logKubernetes(logger *zap.Logger) {
 	klog.SetLogger(sink)
 	ctrllog.SetLogger(sink)
 }
+
+// lone leads while it is alone.
+type lone struct{ members *members.Members }
+
+func (l lone) Leads() bool                                              { return l.members.Alone() }
+func (l lone) Activity(scaling.Target) (a scaling.Activity, known bool) { return a, true }
+func (l lone) Fence(r scaling.FenceRequest)                             { go r.Done(nil, nil) }
+func (l lone) Lift(scaling.Target, scaling.Outcome, []string)           {}
+func (l lone) Revoke(scaling.Target, scaling.Epoch)                     {}
+func (l lone) Sleep(context.Context, scaling.Key) error                 { return scaling.ErrNoLeader }
