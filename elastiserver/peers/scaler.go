@@ -1,0 +1,44 @@
+package peers
+
+import (
+	"context"
+	"time"
+
+	"github.com/dormouse-dev/dormouse/scaling"
+)
+
+// Scaler is what the others want of this process: a [scaling.ScaleHandler], whose methods are documented there.
+type Scaler interface {
+	Holder
+	Condemner
+	Sleeper
+	Platform
+}
+
+var _ Scaler = (*scaling.ScaleHandler)(nil)
+
+// Holder holds what comes for a target while another activator puts it to sleep.
+type Holder interface {
+	Hold(t scaling.Target, e scaling.Epoch, idleFor time.Duration, reply func(scaling.FenceReply))
+	Unhold(t scaling.Target, e scaling.Epoch, o scaling.Outcome, condemned []string)
+	Holds() []scaling.Held
+}
+
+// Condemner knows which endpoints must not be used.
+type Condemner interface {
+	Condemned() map[scaling.Target][]string
+	Condemn(t scaling.Target, ids []string)
+}
+
+// Sleeper puts targets to sleep.
+type Sleeper interface {
+	Lead()
+	Activities(f func(scaling.Target, scaling.Activity))
+	Sleep(ctx context.Context, service scaling.Key) error
+}
+
+// Platform tells how a target is.
+type Platform interface {
+	Read(ctx context.Context, t scaling.Target) (scaling.Reading, error)
+	Minimum(t scaling.Target) (replicas int32, known bool)
+}
