@@ -58,7 +58,7 @@ func stripEndpointSlice(o any) (any, error) {
 	return &discoveryv1.EndpointSlice{ObjectMeta: meta, AddressType: s.AddressType, Endpoints: endpoints, Ports: s.Ports}, nil
 }
 
-// stripOwnPod keeps where an activator is and whether it serves.
+// stripOwnPod keeps where an activator is, whether it runs and whether it serves.
 func stripOwnPod(o any) (any, error) {
 	p, ok := o.(*corev1.Pod)
 	if !ok {
@@ -66,6 +66,7 @@ func stripOwnPod(o any) (any, error) {
 	}
 	return &corev1.Pod{
 		ObjectMeta: identity(&p.ObjectMeta),
+		Spec:       corev1.PodSpec{NodeName: p.Spec.NodeName},
 		Status: corev1.PodStatus{
 			Phase: p.Status.Phase, PodIP: p.Status.PodIP, PodIPs: p.Status.PodIPs, Conditions: p.Status.Conditions,
 		},

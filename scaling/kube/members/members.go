@@ -34,6 +34,8 @@ type Member struct {
 	Addresses   []netip.Addr // of its status, in their order there; empty before it has a network
 	Ready       bool         // its condition Ready is true; a terminating pod may be ready still
 	Terminating bool
+	Scheduled   bool      // it has a node: one that has none runs nothing for certain
+	Running     bool      // its phase: at least one container has been started
 	Created     time.Time // whole seconds
 }
 
@@ -180,15 +182,41 @@ func (m *Members) Check(ctx context.Context) error {
 	if m.namespace == "" {
 		return nil
 	}
+	all, err := m.list(ctx)
+	if err != nil {
+		return err
+	}
+	return m.others(all)
+}
+
+// Live asks the API server, not the cache, for every member, and returns nothing older than the call: who is not among them
+// did not exist when it was made, or had ended. That our own pod is missing is an error, since others may be then; with no
+// namespace to look at, there is nobody and no error. The order is that of All.
+func (m *Members) Live(ctx context.Context) ([]Member, error) {
+	if m.namespace == "" {
+		return nil, nil
+	}
+	all, err := m.list(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.lost(all):
+		return nil, m.unselected()
+	}
+	return all, nil
+}
+
+// list leaves out the resourceVersion, by which the API server answers with what a quorum of its store has.
+func (m *Members) list(ctx context.Context) ([]Member, error) {
 	var pods corev1.PodList
 	options := []client.ListOption{client.InNamespace(m.namespace)}
 	if m.cluster.PodSelector != nil {
 		options = append(options, client.MatchingLabelsSelector{Selector: m.cluster.PodSelector})
 	}
 	if err := m.cluster.Client.List(ctx, &pods, options...); err != nil {
-		return fmt.Errorf("count the activator's pods: %w", err)
+		return nil, fmt.Errorf("list the activator's pods: %w", err)
 	}
-	return m.others(read(&pods))
+	return read(&pods), nil
 }
 
 func (m *Members) read(ctx context.Context) error {
@@ -259,7 +287,10 @@ func read(pods *corev1.PodList) []Member {
 }
 
 func member(p *corev1.Pod) Member {
-	m := Member{Name: p.Name, UID: p.UID, Terminating: p.DeletionTimestamp != nil, Created: p.CreationTimestamp.Time}
+	m := Member{
+		Name: p.Name, UID: p.UID, Terminating: p.DeletionTimestamp != nil, Created: p.CreationTimestamp.Time,
+		Scheduled: p.Spec.NodeName != "", Running: p.Status.Phase == corev1.PodRunning,
+	}
 	for _, ip := range p.Status.PodIPs {
 		if address, err := netip.ParseAddr(ip.IP); err == nil {
 			m.Addresses = append(m.Addresses, address.Unmap())
@@ -286,5 +317,5 @@ func before(a, b bool) int {
 
 func same(a, b Member) bool {
 	return a.Name == b.Name && a.UID == b.UID && a.Ready == b.Ready && a.Terminating == b.Terminating &&
-		a.Created.Equal(b.Created) && slices.Equal(a.Addresses, b.Addresses)
+		a.Scheduled == b.Scheduled && a.Running == b.Running && a.Created.Equal(b.Created) && slices.Equal(a.Addresses, b.Addresses)
 }

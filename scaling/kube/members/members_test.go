@@ -34,6 +34,7 @@ func TestMembers(t *testing.T) {
 		"tell of changes":                            tellOfChanges,
 		"are not known by a selector that misses us": areNotKnownByASelectorThatMissesUs,
 		"are seen from outside of a pod":             areSeenFromOutside,
+		"are asked for live":                         areAskedForLive,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newWorld(t, plane)) })
 	}
@@ -153,6 +154,47 @@ func areNotKnownByASelectorThatMissesUs(t *testing.T, w *world) {
 	says(map[string]error{"check": m.Check(t.Context()), "problem": m.Problem(), "log": errors.New(fmt.Sprint(logs.All()[0].ContextMap()["error"]))})
 	if m.First() {
 		t.Error("we are first of those to whom we do not belong")
+	}
+}
+
+// Nobody waits for a cache: who is there when it is asked is among them.
+func areAskedForLive(t *testing.T, w *world) {
+	app := map[string]string{"app": "dormouse"}
+	one := members.New(w.connect(t), w.namespace, "one", zaptest.NewLogger(t)) // its cache never starts
+	live := func() []members.Member {
+		t.Helper()
+		all, err := one.Live(t.Context())
+		w.must(t, err)
+		return all
+	}
+	w.pod(t, "one", app, "10.77.5.1")
+	w.pod(t, "stranger", map[string]string{"app": "shop"}, "10.77.5.9")
+	if all := live(); len(all) != 1 || all[0].Name != "one" || !all[0].Running || all[0].Scheduled {
+		t.Errorf("members are %+v, want one, that runs and has no node", all)
+	}
+	two := w.pod(t, "two", app, "10.77.5.2")
+	two.Status.Phase = corev1.PodPending
+	w.must(t, w.client.Status().Update(t.Context(), two))
+	bind := &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "somewhere"}}
+	w.must(t, w.client.SubResource("binding").Create(t.Context(), two, bind))
+	if all := live(); len(all) != 2 || all[1].Name != "two" || all[1].Running || !all[1].Scheduled {
+		t.Errorf("members are %+v, want two as well, that has a node and does not run", all)
+	}
+	w.must(t, w.client.Delete(t.Context(), two, client.GracePeriodSeconds(0)))
+	if all := live(); len(all) != 2 || !all[1].Terminating {
+		t.Errorf("members are %+v, want two terminating", all)
+	}
+	w.release(t, "two")
+	if all := live(); len(all) != 1 {
+		t.Errorf("members are %+v, want one", all)
+	}
+	missed := members.New(w.connect(t), w.namespace, "renamed", zaptest.NewLogger(t))
+	if all, err := missed.Live(t.Context()); err == nil || !strings.Contains(err.Error(), "selector") {
+		t.Errorf("who is missing itself gets %+v, %v; want that the selector is at fault", all, err)
+	}
+	nowhere := members.New(w.connect(t), "", "", zaptest.NewLogger(t))
+	if all, err := nowhere.Live(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("with no namespace to look at there are %+v, %v", all, err)
 	}
 }
 
