@@ -307,7 +307,7 @@ func (r *replica) restrain(ctx context.Context) error {
 
 // maySleep asks the API server, just before a scale is lowered, whether another activator has come. Its answer no is for
 // certain, so nothing is written.
-func (r *replica) maySleep(ctx context.Context) error {
+func (r *replica) maySleep(ctx context.Context, _ scaling.Target) error {
 	if err := r.members.Check(ctx); err != nil {
 		return &scaling.Failure{Reason: scaling.ReasonScaleFailed, Message: err.Error()}
 	}

@@ -22,6 +22,7 @@ import (
 var (
 	_ scaling.Backend   = (*Backend)(nil)
 	_ scaling.Suspecter = (*Backend)(nil)
+	_ scaling.Reader    = (*Backend)(nil)
 )
 
 const (
@@ -38,8 +39,9 @@ type Options struct {
 	Waiting func(scaling.Key) int
 	// Own reports that an address is an activator's: no endpoint has it; nil: none is.
 	Own func(netip.Addr) bool
-	// MaySleep is asked before a scale is lowered; its error ends Scale; nil: it may always.
-	MaySleep func(context.Context) error
+	// MaySleep is asked right before a write that lowers a target's scale is sent, and again before another attempt. With its
+	// error nothing is written, and Scale wraps it in a *scaling.Failure ScaleFailed. nil: it may always.
+	MaySleep func(context.Context, scaling.Target) error
 }
 
 // Backend is a Kubernetes cluster. Its methods may be called at any time from any goroutine; what they ask for before
@@ -199,17 +201,16 @@ func (b *Backend) Scale(ctx context.Context, service *scaling.Service, replicas 
 	}
 	state := b.targets.State(users.ref)
 	sleeps := replicas == service.Replicas.Min && (!state.Known || state.Spec < 0 || replicas < state.Spec)
-	if sleeps && b.options.MaySleep != nil {
-		if err := b.options.MaySleep(ctx); err != nil {
-			return err
-		}
-	}
 	if !sleeps {
 		for _, s := range users.services {
 			s.woken(time.Now())
 		}
 	}
-	return b.targets.Scale(ctx, users.ref, service.Replicas.Min, replicas)
+	var may func(context.Context) error
+	if b.options.MaySleep != nil {
+		may = func(ctx context.Context) error { return b.options.MaySleep(ctx, service.Target) }
+	}
+	return b.targets.Scale(ctx, users.ref, service.Replicas.Min, replicas, may)
 }
 
 // Suspect implements [scaling.Suspecter].

@@ -285,7 +285,7 @@ func testQuota(t *testing.T, p *plane) {
 
 func testMaySleep(t *testing.T, p *plane) {
 	refused := errors.New("there are others")
-	w := p.world(t, 0, func(o *Options) { o.MaySleep = func(context.Context) error { return refused } })
+	w := p.world(t, 0, func(o *Options) { o.MaySleep = func(context.Context, scaling.Target) error { return refused } })
 	service, _, _ := w.awake("shop")
 	if err := w.backend.Scale(t.Context(), service, 0); !errors.Is(err, refused) {
 		t.Errorf("got %v, want the refusal", err)

@@ -27,7 +27,7 @@ func TestARefusalThatPassesIsNoFailure(t *testing.T) {
 		return nil
 	})
 	scaled := make(chan error, 1)
-	go func() { scaled <- w.targets.Scale(t.Context(), w.ref("apps/v1", "Deployment", "shop"), 0, 1) }()
+	go func() { scaled <- w.targets.Scale(t.Context(), w.ref("apps/v1", "Deployment", "shop"), 0, 1, nil) }()
 	<-asked
 	w.grant(t, user, "scale",
 		rbacv1.PolicyRule{APIGroups: []string{"apps"}, Resources: []string{"deployments/scale"}, Verbs: []string{"get", "update"}})

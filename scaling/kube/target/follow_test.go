@@ -162,7 +162,7 @@ func TestRightsThatAreMissingAreNamedAndHealOnceGranted(t *testing.T) {
 	g.untilFailure(t, "Forbidden", "list and watch on vaults", `"test.example.com"`)
 	failsAs := func(ref Ref, word string) {
 		t.Helper()
-		err := w.targets.Scale(t.Context(), ref, -1, 5)
+		err := w.targets.Scale(t.Context(), ref, -1, 5, nil)
 		failure, ok := errors.AsType[*scaling.Failure](err)
 		if !ok || failure.Reason != scaling.ReasonForbidden || !strings.Contains(failure.Message, word) {
 			t.Errorf("scale: got %v, want Forbidden with %q", err, word)
@@ -182,7 +182,7 @@ func TestRightsThatAreMissingAreNamedAndHealOnceGranted(t *testing.T) {
 		rbacv1.PolicyRule{APIGroups: []string{"test.example.com"}, Resources: []string{"vaults/scale"}, Verbs: []string{"get", "update"}})
 	g.untilSpec(t, 1)
 	for _, ref := range []Ref{deployment, vault} {
-		if err := w.targets.Scale(t.Context(), ref, -1, 3); err != nil {
+		if err := w.targets.Scale(t.Context(), ref, -1, 3, nil); err != nil {
 			t.Error(err)
 		}
 	}
@@ -206,7 +206,7 @@ func TestAKindWhoseServerHangsDelaysNoOther(t *testing.T) {
 	hangs := w.follow(t, w.ref("hangs.example.com/v1", "Rollout", "shop"))
 	also := w.follow(t, w.ref("apps/v1", "StatefulSet", "shop"))
 	w.follow(t, w.ref("apps/v1", "Deployment", "shop")).untilSpec(t, 1)
-	if err := w.targets.Scale(t.Context(), w.ref("apps/v1", "Deployment", "other"), -1, 1); err != nil {
+	if err := w.targets.Scale(t.Context(), w.ref("apps/v1", "Deployment", "other"), -1, 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.spec(t, d); got != 1 {
@@ -304,7 +304,7 @@ func TestAnAPIServerThatIsAwayIsNoFailure(t *testing.T) {
 			for range 3 { // attempts to watch again
 				<-asked
 			}
-			scaled := w.targets.Scale(t.Context(), ref, -1, 2)
+			scaled := w.targets.Scale(t.Context(), ref, -1, 2, nil)
 			if _, final := errors.AsType[*scaling.Failure](scaled); scaled == nil || final {
 				t.Errorf("scale: got %v, want an error that may pass", scaled)
 			}

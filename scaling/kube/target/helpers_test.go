@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -154,16 +155,22 @@ type wire struct {
 	noted   []string   // "GET /path"
 	watches int        // that are open
 	before  func(*http.Request) error
-	closed  chan struct{} // closed when a watch is, or nil
-	bodies  []io.Closer   // of watches
-	frozen  chan struct{} // until it is closed, watches tell nothing; or nil
+	instead func(*http.Request) int // the status of an answer in the API server's place, or 0; or nil
+	closed  chan struct{}           // closed when a watch is, or nil
+	bodies  []io.Closer             // of watches
+	frozen  chan struct{}           // until it is closed, watches tell nothing; or nil
 }
 
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	w.noted = append(w.noted, r.Method+" "+r.URL.Path)
-	before := w.before
+	before, instead := w.before, w.instead
 	w.mu.Unlock()
+	if instead != nil {
+		if status := instead(r); status != 0 {
+			return statusAnswer(r, status), nil
+		}
+	}
 	if before != nil {
 		if err := before(r); err != nil {
 			return nil, err
@@ -244,6 +251,26 @@ func (w *wire) during(f func()) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.noted)
+}
+
+// answering has requests answered in the API server's place.
+func (w *wire) answering(instead func(*http.Request) int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.instead = instead
+}
+
+// statusAnswer is what an API server says that may be asked again at once.
+func statusAnswer(r *http.Request, status int) *http.Response {
+	reason := map[int]metav1.StatusReason{
+		http.StatusConflict: metav1.StatusReasonConflict, http.StatusTooManyRequests: metav1.StatusReasonTooManyRequests,
+	}[status]
+	body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","code":%d,"reason":%q}`, status, reason)
+	return &http.Response{
+		Status: http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header: http.Header{"Content-Type": {"application/json"}, "Retry-After": {"0"}},
+		Body:   io.NopCloser(strings.NewReader(body)),
+	}
 }
 
 // meanwhile has something done before each request that it is true of.

@@ -44,16 +44,33 @@ type scale struct {
 // has changed since is a failure ScaleFailed. All of it takes no longer than 1 s, and the API server gives up a write as
 // soon. One that was not answered, and only that, is an error that leaves open whether the wish was recorded.
 //
+// may, unless it is nil, is asked right before a write that lowers is sent, each time that one is. With its error nothing
+// is written, and Scale fails with ScaleFailed, or what other [*scaling.Failure] it wraps.
+//
 // A wake is Forbidden when it was refused twice, 2 s apart.
-func (t *Targets) Scale(ctx context.Context, ref Ref, minimum, replicas int32) error {
+func (t *Targets) Scale(ctx context.Context, ref Ref, minimum, replicas int32, may func(context.Context) error) error {
 	if replicas == minimum {
-		return t.sleep(ctx, ref, replicas)
+		return t.sleep(ctx, ref, replicas, may)
 	}
 	err := t.wake(ctx, ref, replicas)
 	if failure, ok := errors.AsType[*scaling.Failure](err); ok && isForbidden(failure) && pause(ctx, believeAfter, nil) {
 		err = t.wake(ctx, ref, replicas)
 	}
 	return err
+}
+
+// Read asks for a target's scale: the number of replicas that it is asked for, and the selector of its pods, which may be
+// empty. Neither is older than the call. Its errors are those of Scale.
+func (t *Targets) Read(ctx context.Context, ref Ref) (spec int32, selector string, err error) {
+	s, _, err := t.known(ctx, ref)
+	if err != nil {
+		return 0, "", err
+	}
+	now, err := t.get(ctx, s, ref)
+	if err != nil {
+		return 0, "", t.explain(ctx, err, s, ref)
+	}
+	return now.spec, now.selector, nil
 }
 
 func (t *Targets) wake(ctx context.Context, ref Ref, replicas int32) error {
@@ -86,7 +103,7 @@ func (t *Targets) wake(ctx context.Context, ref Ref, replicas int32) error {
 }
 
 // sleep differs from wake in that its errors say for certain, wherever that is so, that nothing was written.
-func (t *Targets) sleep(ctx context.Context, ref Ref, replicas int32) error {
+func (t *Targets) sleep(ctx context.Context, ref Ref, replicas int32, may func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, sleepWithin)
 	defer cancel()
 	first := t.State(ref).Spec
@@ -113,9 +130,17 @@ func (t *Targets) sleep(ctx context.Context, ref Ref, replicas int32) error {
 			}
 		}
 		first = now.spec
+		if may != nil && now.spec > replicas {
+			if err := may(ctx); err != nil {
+				return unwritten(err)
+			}
+		}
 		err = t.put(ctx, s, ref, now, replicas, sleepWithin)
 		if err == nil {
 			return nil
+		}
+		if apierrors.IsTooManyRequests(err) {
+			return unwritten(err)
 		}
 		if !apierrors.IsConflict(err) {
 			return t.explain(ctx, err, s, ref)
@@ -194,7 +219,7 @@ func (t *Targets) get(ctx context.Context, s *served, ref Ref) (*scale, error) {
 }
 
 // put writes a scale, provided that it is still the one known, and remembers what it wrote. The API server gives up after
-// the time given; 0: in its own time.
+// the time given, and is asked once; 0: it takes its own time, and is asked again when it is too busy.
 func (t *Targets) put(ctx context.Context, s *served, ref Ref, now *scale, replicas int32, within time.Duration) error {
 	u := now.object
 	if u == nil {
@@ -220,7 +245,7 @@ func (t *Targets) put(ctx context.Context, s *served, ref Ref, now *scale, repli
 		Namespace(ref.Namespace).Resource(s.resource.Resource).Name(ref.Name).SubResource("scale").
 		SetHeader("Content-Type", runtime.ContentTypeJSON).SetHeader("Accept", runtime.ContentTypeJSON).Body(body)
 	if within > 0 {
-		request = request.Timeout(within)
+		request = request.Timeout(within).MaxRetries(0)
 	}
 	result := request.Do(ctx)
 	if err := result.Error(); err != nil {

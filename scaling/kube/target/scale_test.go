@@ -1,6 +1,7 @@
 package target
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -66,7 +67,7 @@ func TestAnyKindWithAScaleWakesAndSleepsByOneRequestEach(t *testing.T) {
 				t.Errorf("a wake changed it %d times, want once", after-before)
 			}
 			if test.settles { // its status is written for a while, and each time may cost a second attempt
-				if err := w.targets.Scale(t.Context(), ref, 0, 0); err != nil {
+				if err := w.targets.Scale(t.Context(), ref, 0, 0, nil); err != nil {
 					t.Error(err)
 				}
 			} else {
@@ -81,7 +82,7 @@ func TestAnyKindWithAScaleWakesAndSleepsByOneRequestEach(t *testing.T) {
 func (f *followed) scale(t *testing.T, w *world, alone bool, minimum, replicas int32) {
 	t.Helper()
 	var err error
-	requests := w.wire.during(func() { err = f.targets.Scale(t.Context(), f.ref, minimum, replicas) })
+	requests := w.wire.during(func() { err = f.targets.Scale(t.Context(), f.ref, minimum, replicas, nil) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func TestAWakeNeverLowersAndASleepOnlyToTheMinimum(t *testing.T) {
 		{"a wake", -1, 1, 1},
 	} {
 		before := w.generation(t, d)
-		if err := w.targets.Scale(t.Context(), ref, step.minimum, step.replicas); err != nil {
+		if err := w.targets.Scale(t.Context(), ref, step.minimum, step.replicas, nil); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
 		if got := w.spec(t, d); got != step.want {
@@ -186,7 +187,7 @@ func TestAnotherWriterInBetweenIsReadAgain(t *testing.T) {
 				}
 				return err
 			})
-			if err := w.targets.Scale(t.Context(), ref, test.minimum, test.replicas); err != nil {
+			if err := w.targets.Scale(t.Context(), ref, test.minimum, test.replicas, nil); err != nil {
 				t.Fatal(err)
 			}
 			if got := w.spec(t, d); got != test.want {
@@ -208,7 +209,7 @@ func TestAWakeIsNeverLeftOutForWhatALateWatchShows(t *testing.T) {
 	if err := w.patch(t.Context(), d, `{"spec":{"replicas":0}}`); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.targets.Scale(t.Context(), ref, -1, 1); err != nil {
+	if err := w.targets.Scale(t.Context(), ref, -1, 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.spec(t, d); got != 1 {
@@ -231,7 +232,7 @@ func TestASleepDoesNotUndoAnothersScaleUp(t *testing.T) {
 			if err := w.patch(t.Context(), d, `{"spec":{"replicas":5}}`); err != nil {
 				t.Fatal(err)
 			}
-			err := w.targets.Scale(t.Context(), ref, 0, 0)
+			err := w.targets.Scale(t.Context(), ref, 0, 0, nil)
 			if failure, certain := errors.AsType[*scaling.Failure](err); !certain || failure.Reason != scaling.ReasonScaleFailed ||
 				!strings.Contains(err.Error(), fmt.Sprintf("from %d to 5", seen)) {
 				t.Errorf("got %v, want a failure that says who was faster", err)
@@ -265,7 +266,7 @@ func TestASleepIsWrittenAtOnceOrNotAtAll(t *testing.T) {
 			return nil
 		})
 		began := time.Now()
-		err := w.targets.Scale(t.Context(), ref, 0, 0)
+		err := w.targets.Scale(t.Context(), ref, 0, 0, nil)
 		_, certain := errors.AsType[*scaling.Failure](err)
 		if err == nil || certain != (hangs == http.MethodGet) {
 			t.Errorf("%s hangs: got %v, certain %t", hangs, err, certain)
@@ -282,6 +283,71 @@ func TestASleepIsWrittenAtOnceOrNotAtAll(t *testing.T) {
 	}
 }
 
+// Who allows a sleep is asked last, so that as little as can be happens in between, and again for every attempt.
+func TestWhoAllowsASleepIsAskedBeforeEachWriteThatLowers(t *testing.T) {
+	t.Parallel()
+	no := errors.New("somebody has come")
+	for _, test := range []struct {
+		what              string
+		spec              int32
+		minimum, replicas int32
+		allowed           int // times
+		answer            int // to the first write, in the API server's place; 0: its own
+		asked             int
+		certain           bool
+		want              int32
+	}{
+		{"allowed", 1, 0, 0, 9, 0, 1, false, 0},
+		{"refused", 1, 0, 0, 0, 0, 1, true, 1},
+		{"refused after a conflict", 1, 0, 0, 1, http.StatusConflict, 2, true, 1},
+		{"allowed after a conflict", 1, 0, 0, 2, http.StatusConflict, 2, false, 0},
+		{"the API server is busy", 1, 0, 0, 9, http.StatusTooManyRequests, 1, true, 1},
+		{"asleep already", 0, 0, 0, 0, 0, 0, false, 0},
+		{"raised to its minimum", 1, 2, 2, 0, 0, 0, false, 2},
+		{"a wake", 1, -1, 3, 0, 0, 0, false, 3},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			d := w.deployment(t, "shop", test.spec)
+			ref := w.ref("apps/v1", "Deployment", "shop")
+			w.follow(t, ref).until(t, "is settled", func(s State) bool { return s.Spec == test.spec && s.Settled })
+			asked, puts := 0, 0
+			w.wire.answering(func(r *http.Request) int {
+				if r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, "/scale") {
+					return 0
+				}
+				if puts++; puts == 1 {
+					return test.answer
+				}
+				return 0
+			})
+			err := w.targets.Scale(t.Context(), ref, test.minimum, test.replicas, func(context.Context) error {
+				if asked++; puts != asked-1 {
+					t.Errorf("asked for the %d. time after %d writes", asked, puts)
+				}
+				if asked > test.allowed {
+					return no
+				}
+				return nil
+			})
+			failure, certain := errors.AsType[*scaling.Failure](err)
+			if certain != test.certain || certain && failure.Reason != scaling.ReasonScaleFailed || !certain && err != nil {
+				t.Errorf("got %v, certain %t", err, certain)
+			}
+			if test.asked > test.allowed && !errors.Is(err, no) {
+				t.Errorf("got %v, want why it was refused", err)
+			}
+			if asked != test.asked {
+				t.Errorf("asked %d times, want %d", asked, test.asked)
+			}
+			if got := w.spec(t, d); got != test.want {
+				t.Errorf("it has %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
 func TestAnErrorLeavesItToTheCallerToSayWhatWasToBeDone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -292,7 +358,7 @@ func TestAnErrorLeavesItToTheCallerToSayWhatWasToBeDone(t *testing.T) {
 			name = "missing"
 		}
 		ref := w.ref("apps/v1", "Deployment", name)
-		err := w.targets.Scale(t.Context(), ref, replicas, replicas)
+		err := w.targets.Scale(t.Context(), ref, replicas, replicas, nil)
 		if failure, ok := errors.AsType[*scaling.Failure](err); !ok || failure.Reason != reason {
 			t.Fatalf("got %v, want %s", err, reason)
 		}
@@ -320,7 +386,7 @@ func TestWhatWeWroteIsKnownAtOnce(t *testing.T) {
 			if replicas == 0 {
 				minimum = 0
 			}
-			if err := w.targets.Scale(t.Context(), ref, minimum, replicas); err != nil {
+			if err := w.targets.Scale(t.Context(), ref, minimum, replicas, nil); err != nil {
 				t.Fatal(err)
 			}
 			if s := w.targets.State(ref); s.Spec != replicas || s.Settled {
@@ -346,7 +412,7 @@ func TestATargetThatNobodyFollowsIsScaled(t *testing.T) {
 		if o == u {
 			ref = w.ref("test.example.com/v1", "Unwatched", "shop")
 		}
-		if err := w.targets.Scale(t.Context(), ref, -1, 1); err != nil {
+		if err := w.targets.Scale(t.Context(), ref, -1, 1, nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.spec(t, o); got != 1 {
@@ -376,7 +442,7 @@ func TestWhatCannotBeScaledFailsForGoodAndSaysWhatWouldBeRight(t *testing.T) {
 		t.Run(test.apiVersion+" "+test.kind, func(t *testing.T) {
 			ref := w.ref(test.apiVersion, test.kind, test.name)
 			for range 2 { // unfollowed, then followed
-				err := w.targets.Scale(t.Context(), ref, -1, 1)
+				err := w.targets.Scale(t.Context(), ref, -1, 1, nil)
 				failure, ok := errors.AsType[*scaling.Failure](err)
 				if !ok || failure.Reason != test.want || !strings.Contains(failure.Message, test.says) {
 					t.Errorf("got %v, want %s with %q", err, test.want, test.says)

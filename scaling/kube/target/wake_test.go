@@ -40,7 +40,7 @@ func TestPodsRefusedByQuotaAreAFailureOnceNoOldOneIsLeft(t *testing.T) {
 			w.targets.Awaken(ref, true)
 			w.targets.Awaken(ref, true) // as good as once
 			w.targets.PodsLeft(ref, 1)  // an old one, that may hold the quota
-			if err := w.targets.Scale(t.Context(), ref, -1, 1); err != nil {
+			if err := w.targets.Scale(t.Context(), ref, -1, 1, nil); err != nil {
 				t.Fatal(err)
 			}
 			f.untilSpec(t, 1)
@@ -101,7 +101,7 @@ func TestAWakeThatIsRefusedNothingFailsForNothing(t *testing.T) {
 	w.targets.PodsLeft(ref, 0) // of one that is not woken: ignored
 	w.targets.Awaken(ref, true)
 	w.targets.PodsLeft(ref, 0)
-	if err := w.targets.Scale(t.Context(), ref, -1, 1); err != nil {
+	if err := w.targets.Scale(t.Context(), ref, -1, 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	f.until(t, "is settled at 1", func(s State) bool { return s.Spec == 1 && s.Settled })
