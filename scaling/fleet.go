@@ -49,11 +49,19 @@ type FenceRequest struct {
 // Fleet is the other activators of the same services. Where a [ScaleHandler] has none, it leads and is alone. No method but
 // Sleep blocks, and none calls the ScaleHandler.
 type Fleet interface {
+	Fencer
+
 	// Leads reports whether it is this process that puts targets to sleep.
 	Leads() bool
 	// Activity is how the others use a target, all of them together. It is not known while one of them is silent, or has
 	// not said yet.
 	Activity(target Target) (a Activity, known bool)
+	// Sleep has the leader put service's target to sleep, as [ScaleHandler.Sleep] does.
+	Sleep(ctx context.Context, service Key) error
+}
+
+// Fencer is the part of a [Fleet] that puts up fences.
+type Fencer interface {
 	// Fence puts up the target's fence. The one before has been ended.
 	Fence(r FenceRequest)
 	// Lift ends the fence that Fence has put up or is putting up, whose Done need not be called any more. condemned is every
@@ -62,8 +70,6 @@ type Fleet interface {
 	// Revoke tells of a request that has come for a fenced target, so that its scale is not lowered if that can still be
 	// prevented. The zero Epoch is for our own fence.
 	Revoke(target Target, epoch Epoch)
-	// Sleep has the leader put service's target to sleep, as [ScaleHandler.Sleep] does.
-	Sleep(ctx context.Context, service Key) error
 }
 
 // Reader is a Backend that can be asked how things are now, where what Watch tells lags.

@@ -224,8 +224,16 @@ func (t *target) carryOut(now time.Time, a action, reply func(FenceReply)) (next
 		}
 	case actReply:
 		reply(a.reply)
-	case actAsk, actEnd, actRevoke:
-		return t.tellFleet(a)
+	case actAsk:
+		return t.ask(a)
+	case actEnd:
+		if h.fleet != nil {
+			h.fleet.Lift(t.id, a.outcome, a.condemned)
+		}
+	case actRevoke:
+		if h.fleet != nil {
+			h.fleet.Revoke(t.id, a.epoch)
+		}
 	case actRecall:
 		h.read(t, func(r *Reading, err error) event {
 			return event{kind: evRecalled, epoch: a.epoch, reading: r, err: err}
@@ -254,22 +262,14 @@ func (t *target) carryOut(now time.Time, a action, reply func(FenceReply)) (next
 	return event{}, false
 }
 
-// tellFleet has the other activators know of a fence.
-func (t *target) tellFleet(a action) (next event, follows bool) {
-	fleet := t.handler.fleet
-	if fleet == nil { // nobody else is there
-		return event{kind: evAsked, fence: a.fence}, a.kind == actAsk
+// ask asks the other activators to hold what comes for the target, if there are any.
+func (t *target) ask(a action) (next event, follows bool) {
+	if t.handler.fleet == nil {
+		return event{kind: evAsked, fence: a.fence}, true
 	}
-	switch a.kind {
-	case actAsk:
-		fleet.Fence(FenceRequest{Target: t.id, IdleFor: a.idleFor, Done: func(known []string, err error) {
-			t.post(mail{event: event{kind: evAsked, fence: a.fence, condemned: known, err: err}})
-		}})
-	case actEnd:
-		fleet.Lift(t.id, a.outcome, a.condemned)
-	case actRevoke:
-		fleet.Revoke(t.id, a.epoch)
-	}
+	t.handler.fleet.Fence(FenceRequest{Target: t.id, IdleFor: a.idleFor, Done: func(known []string, err error) {
+		t.post(mail{event: event{kind: evAsked, fence: a.fence, condemned: known, err: err}})
+	}})
 	return event{}, false
 }
 

@@ -1,0 +1,352 @@
+package scaling
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/dormouse-dev/dormouse/metrics"
+)
+
+// fakeFleet records what it is told. Its fences are answered by the test.
+type fakeFleet struct {
+	follows atomic.Bool
+	mu      sync.Mutex
+	others  Activity
+	fences  []FenceRequest
+	ended   []Outcome
+	doomed  []string
+	revoked []Epoch
+	slept   []Key
+}
+
+func (f *fakeFleet) Leads() bool { return !f.follows.Load() }
+
+func (f *fakeFleet) Activity(Target) (Activity, bool) { return f.others, true }
+
+func (f *fakeFleet) Fence(r FenceRequest) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fences = append(f.fences, r)
+}
+
+func (f *fakeFleet) Lift(_ Target, outcome Outcome, condemned []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = append(f.ended, outcome)
+	f.doomed = slices.Sorted(slices.Values(condemned))
+}
+
+func (f *fakeFleet) Revoke(_ Target, e Epoch) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.revoked = append(f.revoked, e)
+}
+
+func (f *fakeFleet) Sleep(_ context.Context, service Key) error {
+	f.slept = append(f.slept, service)
+	return nil
+}
+
+// toldGates are gates whose use the test tells.
+type toldGates struct {
+	mu     sync.Mutex
+	fenced map[Key]bool
+	use    Activity
+	views  map[Key]*View
+}
+
+func (g *toldGates) Publish(key Key, v *View) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.views[key] = v
+}
+
+func (g *toldGates) Activity(Key) Activity {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.use
+}
+
+func (g *toldGates) Fence(key Key) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fenced[key] = true
+	return !g.use.Busy()
+}
+
+func (g *toldGates) Lift(key Key) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.fenced, key)
+}
+
+func (g *toldGates) isFenced(key Key) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.fenced[key]
+}
+
+// readBackend is a platform with one target, which can be asked how it is.
+type readBackend struct {
+	mu       sync.Mutex
+	reading  Reading
+	readErr  error
+	scaleErr error
+	scales   []int32
+	sink     func(*Endpoints)
+}
+
+func (b *readBackend) Scale(_ context.Context, _ *Service, replicas int32) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.scales = append(b.scales, replicas)
+	return b.scaleErr
+}
+
+func (b *readBackend) Watch(ctx context.Context, sink func(*Endpoints)) error {
+	b.mu.Lock()
+	b.sink = sink
+	b.mu.Unlock()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (b *readBackend) Read(context.Context, *Service) (Reading, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.reading, b.readErr
+}
+
+// fleetWorld is one ScaleHandler among others, with one service whose endpoint "a" is ready.
+type fleetWorld struct {
+	*ScaleHandler
+	fleet   *fakeFleet
+	gates   *toldGates
+	backend *readBackend
+	service *Service
+	t       *testing.T
+}
+
+func inFleet(t *testing.T, f func(w *fleetWorld)) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := Key{"web", "shop"}
+		w := &fleetWorld{
+			fleet: &fakeFleet{}, gates: &toldGates{fenced: map[Key]bool{}, views: map[Key]*View{}},
+			backend: &readBackend{reading: Reading{Spec: 1, Endpoints: []string{"a"}}}, t: t,
+			service: &Service{Key: key, Target: Target{"web", "Deployment.apps", "shop"}, Idle: Idle{After: 30 * time.Second, Initial: true}},
+		}
+		w.ScaleHandler = NewScaleHandler(zap.NewNop(), w.backend, w.gates, m)
+		w.Join(w.fleet)
+		w.Adopt([]*Service{w.service})
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = w.Run(ctx) })
+		synctest.Wait()
+		w.backend.sink(w.shows(1, "a"))
+		f(w)
+		stop()
+		running.Wait()
+	})
+}
+
+func (w *fleetWorld) shows(spec int32, ready ...string) *Endpoints {
+	sn := &Endpoints{Service: w.service.Key, Target: w.service.Target, Spec: spec, Settled: true}
+	for _, id := range ready {
+		sn.Ready = append(sn.Ready, Endpoint{ID: id, Address: "192.0.2.1:80"})
+	}
+	return sn
+}
+
+func (w *fleetWorld) after(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // of the synctest bubble: time passes at once
+	synctest.Wait()
+}
+
+func (w *fleetWorld) hold(seq uint64) (reply FenceReply) {
+	w.t.Helper()
+	replies := 0
+	w.Hold(w.service.Target, Epoch{Seq: seq}, 30*time.Second, func(r FenceReply) { reply = r; replies++ })
+	synctest.Wait()
+	if replies != 1 {
+		w.t.Fatalf("a leader was answered %d times", replies)
+	}
+	return reply
+}
+
+func TestTheLeaderWritesOnceAllOthersHold(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.after(31 * time.Second)
+		if len(w.fleet.fences) != 1 || len(w.backend.scales) != 0 || !w.gates.isFenced(w.service.Key) {
+			t.Fatalf("%d fences, scales %v; want one fence and no scale before the others have answered", len(w.fleet.fences), w.backend.scales)
+		}
+		w.fleet.fences[0].Done([]string{"b"}, nil)
+		synctest.Wait()
+		if !slices.Equal(w.backend.scales, []int32{0}) || !slices.Equal(w.fleet.ended, []Outcome{OutcomeSlept}) {
+			t.Errorf("scales %v, outcomes %v; want 0 and slept", w.backend.scales, w.fleet.ended)
+		}
+		if want := []string{"a", "b"}; !slices.Equal(w.fleet.doomed, want) {
+			t.Errorf("the others were told to condemn %v, want %v", w.fleet.doomed, want)
+		}
+	})
+}
+
+func TestAWriteThatCameToNothingIsAborted(t *testing.T) {
+	for name, c := range map[string]struct {
+		read, scale error
+		want        Outcome
+	}{
+		"what would be taken away is not known": {read: errors.New("gone"), want: OutcomeAborted},
+		"refused for certain":                   {scale: &Failure{Reason: ReasonScaleFailed}, want: OutcomeAborted},
+		"not answered":                          {scale: errors.New("timeout"), want: OutcomeUnsure},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFleet(t, func(w *fleetWorld) {
+				w.backend.readErr, w.backend.scaleErr = c.read, c.scale
+				w.after(31 * time.Second)
+				w.fleet.fences[0].Done(nil, nil)
+				synctest.Wait()
+				if !slices.Equal(w.fleet.ended, []Outcome{c.want}) {
+					t.Errorf("outcomes %v, want %v", w.fleet.ended, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestAFollowerLeavesSleepToTheLeader(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.fleet.follows.Store(true)
+		w.after(5 * time.Minute)
+		if len(w.fleet.fences) > 0 {
+			t.Error("a follower put up a fence")
+		}
+		if err := w.Sleep(w.t.Context(), w.service.Key); err != nil || !slices.Equal(w.fleet.slept, []Key{w.service.Key}) {
+			t.Errorf("Sleep: %v, asked the leader for %v", err, w.fleet.slept)
+		}
+		w.fleet.follows.Store(false)
+		w.Lead()
+		w.after(time.Second)
+		if len(w.fleet.fences) != 1 {
+			t.Errorf("%d fences by the new leader of a target that has long been idle, want one", len(w.fleet.fences))
+		}
+	})
+}
+
+func TestAHoldEndsByTheWordOfThePlatform(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.fleet.follows.Store(true)
+		w.after(time.Minute)
+		if r := w.hold(1); !r.Held || !slices.Equal(r.Known, []string{"a"}) {
+			t.Fatalf("reply %+v, want held", r)
+		}
+		if holds := w.Holds(); len(holds) != 1 || holds[0] != (Held{w.service.Target, Epoch{Seq: 1}}) {
+			t.Errorf("holds %v", holds)
+		}
+		w.after(4 * time.Second)
+		if !w.gates.isFenced(w.service.Key) {
+			t.Error("let go before the platform was asked")
+		}
+		w.backend.mu.Lock()
+		w.backend.reading = Reading{Spec: 0, Endpoints: []string{"a", "b"}}
+		w.backend.mu.Unlock()
+		w.after(2 * time.Second)
+		status, _ := w.Status(w.service.Key)
+		if w.gates.isFenced(w.service.Key) || status.State != StateAsleep || len(w.Holds()) != 0 {
+			t.Errorf("%v, fenced %v, holds %v; want asleep and open", status.State, w.gates.isFenced(w.service.Key), w.Holds())
+		}
+		if c := w.Condemned()[w.service.Target]; len(c) != 2 {
+			t.Errorf("condemned %v, want a and b", c)
+		}
+	})
+}
+
+func TestARequestAtAHeldTargetRevokesAndIsServed(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.fleet.follows.Store(true)
+		w.after(time.Minute)
+		w.hold(1)
+		w.Arrived(w.service.Key)
+		synctest.Wait()
+		if !slices.Equal(w.fleet.revoked, []Epoch{{Seq: 1}}) {
+			t.Fatalf("revoked %v, want the leader's epoch", w.fleet.revoked)
+		}
+		w.Unhold(w.service.Target, Epoch{Seq: 1}, OutcomeSlept, []string{"a"})
+		synctest.Wait()
+		if !slices.Equal(w.backend.scales, []int32{1}) {
+			t.Errorf("scales %v, want a wake", w.backend.scales)
+		}
+	})
+}
+
+func TestAnUnknownTargetIsNotHeld(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		unknown := Target{"web", "Deployment.apps", "unknown"}
+		held := true
+		w.Hold(unknown, Epoch{Seq: 1}, time.Second, func(r FenceReply) { held = r.Held })
+		if held {
+			t.Error("a target that is not known was held")
+		}
+	})
+}
+
+// A target may get other services while its fence is up.
+func TestAServiceThatJoinsAFencedTargetIsFenced(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.fleet.follows.Store(true)
+		w.after(time.Minute)
+		w.hold(1)
+		second := *w.service
+		second.Key.Name = "second"
+		w.Adopt([]*Service{w.service, &second})
+		if !w.gates.isFenced(second.Key) {
+			t.Error("the new service is not fenced")
+		}
+		w.Unhold(w.service.Target, Epoch{Seq: 1}, OutcomeAborted, nil)
+		if w.gates.isFenced(second.Key) || w.gates.isFenced(w.service.Key) {
+			t.Error("still fenced after the outcome")
+		}
+	})
+}
+
+func TestATargetThatLeavesEndsItsFence(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.after(31 * time.Second)
+		w.Adopt(nil)
+		if !slices.Equal(w.fleet.ended, []Outcome{OutcomeAborted}) {
+			t.Errorf("outcomes %v, want aborted", w.fleet.ended)
+		}
+		w.fleet.fences[0].Done(nil, nil)
+		synctest.Wait()
+		if len(w.backend.scales) > 0 {
+			t.Error("a target that nobody names was scaled")
+		}
+	})
+}
+
+func TestAWakeCountsAsUseForTheOthers(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.backend.sink(w.shows(0))
+		w.after(3 * time.Second)
+		if _, err := w.ScaleUp(w.t.Context(), w.service.Key); err != nil {
+			t.Fatal(err)
+		}
+		var last time.Time
+		w.Activities(func(_ Target, a Activity) { last = a.Last })
+		if last.IsZero() {
+			t.Error("a wake is no use of the target")
+		}
+	})
+}
