@@ -70,7 +70,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 			}
 			_ = rc.Flush()
 		}
-		if err == io.EOF { //nolint:errorlint // a Reader says so and nothing else
+		if err == io.EOF {
 			return
 		}
 		if err != nil {

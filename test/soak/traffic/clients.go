@@ -14,9 +14,13 @@ type Clients struct {
 	Recorder *Recorder
 	// Services are hosts, such as "shop.web".
 	Services []string
-	// Pause is the mean time between two requests of one of a service's clients, or of their bursts. Pauses are random:
-	// many are shorter than a service's idle time, and some are longer.
+	// Pause is the mean time between two times that a service is asked for, by one client or several at once. Pauses are
+	// random: some are shorter than a service's idle time, and some are longer.
 	Pause time.Duration
+	// Series is how many more times it is asked for on average before the next pause, after shorter pauses of Within; 0:
+	// not at all. With Within near a service's idle time, many come while it is about to be put to sleep.
+	Series int
+	Within time.Duration
 	// Patience is how long a request may take before it counts as lost.
 	Patience time.Duration
 }
@@ -29,17 +33,22 @@ func (c *Clients) Run(ctx context.Context) {
 		crew.Go(func() {
 			var burst sync.WaitGroup
 			defer burst.Wait()
-			for c.pause(ctx) {
-				// One in four comes as several at once, by several activators.
-				n := 1
-				if rand.IntN(4) == 0 {
-					n = 2 + rand.IntN(5)
-				}
-				for range n {
-					burst.Go(func() { c.Do(context.WithoutCancel(ctx), service, AnyKind()) })
-				}
-				if rand.IntN(2) == 0 {
-					burst.Wait()
+			for c.pause(ctx, c.Pause) {
+				for {
+					// One in four comes as several at once, by several activators.
+					n := 1
+					if rand.IntN(4) == 0 {
+						n = 2 + rand.IntN(5)
+					}
+					for range n {
+						burst.Go(func() { c.Do(context.WithoutCancel(ctx), service, AnyKind()) })
+					}
+					if rand.IntN(2) == 0 {
+						burst.Wait()
+					}
+					if rand.IntN(c.Series+1) == 0 || !c.pause(ctx, c.Within) {
+						break
+					}
 				}
 			}
 		})
@@ -64,9 +73,9 @@ func (c *Clients) Do(ctx context.Context, service string, kind Kind) {
 
 var errPatience = errors.New("no client waits that long")
 
-// pause waits for a random time, and reports whether ctx goes on.
-func (c *Clients) pause(ctx context.Context) bool {
-	timer := time.NewTimer(time.Duration(rand.ExpFloat64() * float64(c.Pause)))
+// pause waits for a random time of this mean, and reports whether ctx goes on.
+func (c *Clients) pause(ctx context.Context, mean time.Duration) bool {
+	timer := time.NewTimer(time.Duration(rand.ExpFloat64() * float64(mean)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

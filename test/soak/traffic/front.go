@@ -16,6 +16,7 @@ import (
 type Front struct {
 	Name, Address string
 
+	shared  bool            // by all activators: see NewShared
 	killed  atomic.Bool     // before the signal was sent
 	kept    *http.Transport // connections that are used again
 	single  *http.Transport // a connection for each request
@@ -29,6 +30,15 @@ func NewFront(name, address string) *Front {
 	f.single.DisableKeepAlives = true
 	f.streams.Protocols = new(http.Protocols)
 	f.streams.Protocols.SetUnencryptedHTTP2(true)
+	return f
+}
+
+// NewShared returns a front that stands for all activators: the address of a Service. Nobody can tell from here which of
+// them a connection leads to; who knows tells [Recorder.Excuse]. A connection that is not made is tried again for a while:
+// no request was sent on it, and the node's rules lead to an activator that has died until they are written anew.
+func NewShared(name, address string) *Front {
+	f := NewFront(name, address)
+	f.shared = true
 	return f
 }
 
@@ -56,7 +66,18 @@ func (f *Front) transport() *http.Transport {
 
 // dial connects to the front, whatever a URL's host says.
 func (f *Front) dial(ctx context.Context) (net.Conn, error) {
-	return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", f.Address)
+	if !f.shared {
+		return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", f.Address)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for {
+		c, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", f.Address)
+		if err == nil || ctx.Err() != nil {
+			return c, err
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
 }
 
 // Fronts is what a load balancer knows: where requests may be sent. Its zero value has none.

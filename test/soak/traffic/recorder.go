@@ -37,6 +37,7 @@ type Counts struct {
 	Answered int
 	ByKind   map[Kind]int // of those that were answered
 	Killed   []Failure    // failed at a front that was killed while they were open there
+	Unsent   int          // found no connection to a front that had just been killed
 	Lost     []Failure    // failed otherwise
 	Open     []Request    // have had no answer yet
 	Twice    []uint64     // were answered more than once
@@ -50,6 +51,7 @@ type Recorder struct {
 	next   uint64
 	open   map[uint64]*Request
 	counts Counts
+	cut    map[string][]time.Time // when connections from this address were cut, by the death of who had them
 }
 
 // Begin opens a request.
@@ -84,10 +86,25 @@ func (r *Recorder) End(q *Request, err error) {
 		if took > 100*time.Millisecond {
 			r.counts.Held++
 		}
+	case q.Front.Killed() && q.Local == nil:
+		r.counts.Unsent++
 	case q.Front.Killed():
 		r.counts.Killed = append(r.counts.Killed, Failure{*q, took, err})
 	default:
 		r.counts.Lost = append(r.counts.Lost, Failure{*q, took, err})
+	}
+}
+
+// Excuse tells which connections through a shared front have just been cut, by the addresses that they come from: they led
+// to an activator that was killed.
+func (r *Recorder) Excuse(locals ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cut == nil {
+		r.cut = make(map[string][]time.Time)
+	}
+	for _, local := range locals {
+		r.cut[local] = append(r.cut[local], time.Now())
 	}
 }
 
@@ -96,9 +113,27 @@ func (r *Recorder) Counts() Counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.counts
-	c.Killed, c.Lost, c.Twice = slices.Clone(c.Killed), slices.Clone(c.Lost), slices.Clone(c.Twice)
+	c.Killed, c.Lost, c.Twice = slices.Clone(c.Killed), nil, slices.Clone(c.Twice)
+	for _, f := range r.counts.Lost {
+		if r.excused(f) {
+			c.Killed = append(c.Killed, f)
+		} else {
+			c.Lost = append(c.Lost, f)
+		}
+	}
 	for _, q := range r.open {
 		c.Open = append(c.Open, *q)
 	}
 	return c
+}
+
+// excused reports whether a request was open on a connection when that was cut.
+func (r *Recorder) excused(f Failure) bool {
+	if !f.Front.shared || f.Local == nil {
+		return false
+	}
+	return slices.ContainsFunc(r.cut[f.Local.String()], func(at time.Time) bool {
+		const about = time.Second // from the cut to its being told, and to the client's learning of it
+		return f.Began.Before(at.Add(about)) && f.Began.Add(f.Took).After(at.Add(-about))
+	})
 }

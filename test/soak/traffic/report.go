@@ -50,7 +50,7 @@ func (r Report) Faults() (faults []string) {
 	if r.Late > 0 {
 		faults = append(faults, fmt.Sprintf("%d pods got requests after their service was put to sleep", r.Late))
 	}
-	if sum := r.Counts.Answered + len(r.Counts.Killed) + len(r.Counts.Lost) + len(r.Counts.Open); sum != r.Counts.Sent {
+	if sum := r.Counts.Answered + len(r.Counts.Killed) + r.Counts.Unsent + len(r.Counts.Lost) + len(r.Counts.Open); sum != r.Counts.Sent {
 		faults = append(faults, fmt.Sprintf("%d requests were sent, and %d are accounted for", r.Counts.Sent, sum))
 	}
 	// An activator that leaks a little for each request, sleep or kill would be far beyond this.
@@ -85,6 +85,7 @@ func (r Report) String() string {
 	row("answered after more than 100 ms", r.Counts.Held)
 	row("slowest answer", r.Counts.Slowest.Round(time.Millisecond))
 	row("open at an activator when it was killed", len(r.Counts.Killed))
+	row("not sent, since an activator that had just been killed took no connection", r.Counts.Unsent)
 	row("**lost otherwise**", fmt.Sprintf("**%d**", len(r.Counts.Lost)+len(r.Counts.Open)))
 	row("pods that got requests after their service was put to sleep", r.Late)
 	row("memory of the largest activator, before and after", fmt.Sprintf("%.0f MiB, %.0f MiB", r.Before.Memory, r.After.Memory))
