@@ -50,7 +50,7 @@ func TestALeaderThatIsAloneMayWriteAtOnce(t *testing.T) {
 	inWorld(t, "a", func(w *world, n []*node) {
 		w.lead(n[0], 1)
 		if a := n[0].fence(); !a.done || a.err != nil || len(a.known) > 0 {
-			t.Fatalf("got %+v", a)
+			t.Fatalf("got %v, %v, %v", a.done, a.known, a.err)
 		}
 		if err := n[0].May(w.ctx, shop); err != nil {
 			t.Error(err)
@@ -77,11 +77,11 @@ func TestAFenceFailsWhere(t *testing.T) {
 			outcome: metrics.FenceSilent, says: "pod-c",
 		},
 		"the members cannot be listed": {
-			before:  func(w *world, _ []*node) { w.listErr = errors.New("no connection") },
+			before:  func(w *world, _ []*node) { w.refuse(errors.New("no connection")) },
 			outcome: metrics.FenceSilent, says: "no connection",
 		},
 		"listing the members takes too long": {
-			before:  func(w *world, _ []*node) { w.listed = func() { <-time.After(401 * time.Millisecond) } },
+			before:  func(w *world, _ []*node) { w.whenListed(func() { <-time.After(401 * time.Millisecond) }) },
 			outcome: metrics.FenceSilent, says: "deadline", within: 401 * time.Millisecond,
 		},
 		"a process that is no member uses the target": {
@@ -117,7 +117,7 @@ func TestAFenceFailsWhere(t *testing.T) {
 		},
 		"a request comes to a member": {
 			before:  func(_ *world, n []*node) { n[2].set(func(s *scaler) { s.mute = true }) },
-			after:   func(_ *world, n []*node) { n[1].Revoke(shop, n[1].scaler.held[shop]) },
+			after:   func(_ *world, n []*node) { n[1].Revoke(shop, n[1].epoch()) },
 			outcome: metrics.FenceRevoked, busy: true,
 		},
 		"we do not lead": {
@@ -134,8 +134,8 @@ func TestAFenceFailsWhere(t *testing.T) {
 				c.before(w, n)
 				a := n[0].fence()
 				if c.after != nil {
-					if a.done {
-						t.Fatalf("it is over at once: %v", a.err)
+					if a.over() {
+						t.Fatal("it is over at once")
 					}
 					c.after(w, n)
 				}
@@ -146,7 +146,7 @@ func TestAFenceFailsWhere(t *testing.T) {
 				if n[0].counted(t, c.outcome) != 1 {
 					t.Errorf("it is not counted as %s", c.outcome)
 				}
-				if len(n[1].scaler.held) > 0 {
+				if n[1].epoch() != (scaling.Epoch{}) {
 					t.Error("the other member still holds")
 				}
 				if n[0].May(w.ctx, shop) == nil {
@@ -169,7 +169,7 @@ func TestAScaleMustNotBeWrittenAnyMore(t *testing.T) {
 		"a second after the first message": {func(*world, []*node) { wait(time.Second) }, metrics.FenceLate},
 		"after a request has come here":    {func(_ *world, n []*node) { n[0].Revoke(shop, scaling.Epoch{}) }, metrics.FenceRevoked},
 		"after a request has come to a member": {func(_ *world, n []*node) {
-			n[1].Revoke(shop, n[1].scaler.held[shop])
+			n[1].Revoke(shop, n[1].epoch())
 		}, metrics.FenceRevoked},
 		"when the leadership has ended":    {func(_ *world, n []*node) { n[0].Leader("", 1, false) }, metrics.FenceLost},
 		"when a newer one has begun":       {func(_ *world, n []*node) { n[0].Leader("a", 2, true) }, metrics.FenceLost},
@@ -234,7 +234,7 @@ func TestALateAcknowledgementIsAnsweredWithTheOutcome(t *testing.T) {
 		n[1].set(func(s *scaler) { s.mute = true })
 		n[1].willHold()
 		n[0].fence()
-		epoch := n[1].scaler.held[shop]
+		epoch := n[1].epoch()
 		wait(time.Second)
 		before := len(n[1].outcomes())
 		n[0].Received(n[1].id, peers.Message{Ack: &peers.Ack{Epoch: epoch}})
@@ -252,19 +252,19 @@ func TestWhoConnectsWhileTheMembersAreListedHearsOfTheFence(t *testing.T) {
 		late := w.add("b")
 		late.set(func(s *scaler) { s.mute = true })
 		late.willHold()
-		w.listed = func() { w.connect(n[0], late) }
+		w.whenListed(func() { w.connect(n[0], late) })
 		a := n[0].fence()
-		w.listed = nil
+		w.whenListed(nil)
 		wait(0)
-		if a.done || len(late.scaler.held) == 0 {
-			t.Fatalf("it is not asked: %+v", a)
+		if a.over() || late.epoch() == (scaling.Epoch{}) {
+			t.Fatal("it is not asked")
 		}
-		if late.opened >= 0 {
+		if late.opened() >= 0 {
 			t.Error("it lets requests pass while the fence is up")
 		}
 		wait(time.Second)
-		if late.opened != 500*time.Millisecond {
-			t.Errorf("it lets requests pass after %v", late.opened)
+		if late.opened() != 500*time.Millisecond {
+			t.Errorf("it lets requests pass after %v", late.opened())
 		}
 	})
 }

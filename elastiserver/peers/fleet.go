@@ -141,6 +141,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	tick := time.NewTicker(activityEvery)
 	defer tick.Stop()
 	f.speak()
+	f.lookAround()
 	for {
 		select {
 		case <-tick.C:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,6 +43,7 @@ func inWorld(t *testing.T, names string, test func(w *world, nodes []*node)) {
 			w.add(string(name))
 		}
 		w.know()
+		synctest.Wait()
 		test(w, w.nodes)
 		for _, a := range w.nodes {
 			for _, b := range w.nodes {
@@ -67,7 +69,7 @@ type node struct {
 	id      peers.PeerID
 	scaler  *scaler
 	metrics *prometheus.Registry
-	opened  time.Duration // since the start of the world; negative: not yet
+	opening atomic.Int64 // when it has opened, since the start of the world; negative: not yet
 	ended   chan struct{}
 	links   map[*node]*link // to others
 
@@ -79,9 +81,10 @@ type node struct {
 // add starts an activator.
 func (w *world) add(name string) *node {
 	n := &node{
-		name: name, id: peers.NewPeerID(name, "1"), scaler: newScaler(), metrics: prometheus.NewPedanticRegistry(), opened: -1,
+		name: name, id: peers.NewPeerID(name, "1"), scaler: newScaler(), metrics: prometheus.NewPedanticRegistry(),
 		ended: make(chan struct{}), links: make(map[*node]*link),
 	}
+	n.opening.Store(-1)
 	m, err := metrics.New(n.metrics, metrics.Options{})
 	if err != nil {
 		w.t.Fatal(err)
@@ -90,10 +93,9 @@ func (w *world) add(name string) *node {
 		ID: n.id, Logger: zap.NewNop(), Scaler: n.scaler, Membership: w, Metrics: m,
 		Clock: func() time.Duration { return time.Since(w.start) },
 		Open: func() {
-			if n.opened >= 0 {
+			if n.opening.Swap(int64(time.Since(w.start))) >= 0 {
 				w.t.Errorf("%s opens twice", name)
 			}
-			n.opened = time.Since(w.start)
 		},
 	})
 	w.nodes = append(w.nodes, n)
@@ -105,6 +107,20 @@ func (w *world) add(name string) *node {
 		_ = n.Run(w.ctx)
 	}()
 	return n
+}
+
+// refuse has the list of members fail, unless err is nil.
+func (w *world) refuse(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.listErr = err
+}
+
+// whenListed has f called by whoever lists the members.
+func (w *world) whenListed(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.listed = f
 }
 
 // know tells all who the members are.
@@ -288,7 +304,7 @@ func (s *scaler) Unhold(t scaling.Target, e scaling.Epoch, o scaling.Outcome, co
 		delete(s.held, t)
 	}
 	if o != scaling.OutcomeAborted {
-		s.condemned[t] = append(s.condemned[t], condemned...)
+		s.condemn(t, condemned)
 	}
 }
 
@@ -314,7 +330,15 @@ func (s *scaler) Condemned() map[scaling.Target][]string {
 func (s *scaler) Condemn(t scaling.Target, ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.condemned[t] = append(s.condemned[t], ids...)
+	s.condemn(t, ids)
+}
+
+func (s *scaler) condemn(t scaling.Target, ids []string) {
+	for _, id := range ids {
+		if !slices.Contains(s.condemned[t], id) {
+			s.condemned[t] = append(s.condemned[t], id)
+		}
+	}
 }
 
 func (s *scaler) Lead() {
@@ -354,6 +378,14 @@ func (n *node) willHold(known ...string) {
 	n.set(func(s *scaler) { s.replies[shop] = scaling.FenceReply{Held: true, Known: known} })
 }
 
+func (n *node) opened() time.Duration { return time.Duration(n.opening.Load()) }
+
+// epoch returns the fence of shop that n holds for.
+func (n *node) epoch() (e scaling.Epoch) {
+	n.set(func(s *scaler) { e = s.held[shop] })
+	return e
+}
+
 // lead makes n the leader, for all.
 func (w *world) lead(n *node, term int64) {
 	for _, other := range w.nodes {
@@ -364,25 +396,33 @@ func (w *world) lead(n *node, term int64) {
 
 // asking is what Done was called with.
 type asking struct {
+	mu    sync.Mutex // guards the following until the world stands still
 	done  bool
 	after time.Duration
 	known []string
 	err   error
 }
 
+func (a *asking) over() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.done
+}
+
 // fence puts up shop's fence, and returns what becomes of it once something has.
 func (n *node) fence() *asking {
 	a := new(asking)
 	began := time.Now()
+	a.mu.Lock() // Done must not be called from within Fence
 	n.Fence(scaling.FenceRequest{Target: shop, IdleFor: time.Minute, Done: func(known []string, err error) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		if a.done {
 			err = errors.New("Done was called twice")
 		}
-		*a = asking{true, time.Since(began), known, err}
+		a.done, a.after, a.known, a.err = true, time.Since(began), known, err
 	}})
-	if a.done {
-		a.err = errors.New("Done was called from within Fence")
-	}
+	a.mu.Unlock()
 	synctest.Wait()
 	return a
 }

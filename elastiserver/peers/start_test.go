@@ -1,0 +1,252 @@
+package peers_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/dormouse-dev/dormouse/elastiserver/peers"
+	"github.com/dormouse-dev/dormouse/scaling"
+)
+
+func TestAProcessOpensWhenTheLeadersFencesHaveEnded(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		w.connectAll()
+		w.lead(n[0], 1)
+		n[1].willHold()
+		n[0].set(func(s *scaler) { s.condemned[shop] = []string{"pod-0"} })
+		if a := n[0].fence(); a.err != nil {
+			t.Fatal(a.err)
+		}
+		late := w.add("c")
+		w.connect(n[1], late)
+		wait(0)
+		if late.opened() >= 0 {
+			t.Fatal("it opens for somebody who does not lead")
+		}
+		w.connect(n[0], late)
+		wait(2 * time.Second)
+		if late.opened() >= 0 {
+			t.Fatal("it opens while a fence is up")
+		}
+		n[0].Lift(shop, scaling.OutcomeSlept, []string{"pod-1"})
+		wait(0)
+		if late.opened() != 2*time.Second || !slices.Equal(late.scaler.condemned[shop], []string{"pod-0", "pod-1"}) {
+			t.Errorf("it opened after %v, and has condemned %v", late.opened(), late.scaler.condemned)
+		}
+	})
+}
+
+func TestALeaderThatStartsOpensWhenAllHaveToldWhatTheyKnow(t *testing.T) {
+	inWorld(t, "abc", func(w *world, n []*node) {
+		n[2].set(func(s *scaler) { s.condemned[shop] = []string{"pod-1"} })
+		w.list[1].Running = false // it uses nothing, and remembers nothing
+		w.connect(n[0], n[1])
+		w.lead(n[0], 1)
+		wait(2 * time.Second)
+		if n[0].opened() >= 0 {
+			t.Fatal("it opens before it has heard of all")
+		}
+		if n[1].opened() != 0 {
+			t.Errorf("who was welcomed opens after %v", n[1].opened())
+		}
+		w.connect(n[0], n[2])
+		wait(0)
+		if n[0].opened() != 2*time.Second || !slices.Equal(n[0].scaler.condemned[shop], []string{"pod-1"}) {
+			t.Errorf("it opened after %v, and has condemned %v", n[0].opened(), n[0].scaler.condemned)
+		}
+	})
+}
+
+func TestALeaderThatIsAloneOpensAtOnce(t *testing.T) {
+	inWorld(t, "a", func(w *world, n []*node) {
+		w.lead(n[0], 1)
+		if n[0].opened() != 0 {
+			t.Errorf("it opens after %v", n[0].opened())
+		}
+	})
+}
+
+func TestALeaderThatStartsAsksAgainWhereTheMembersAreNotListed(t *testing.T) {
+	inWorld(t, "a", func(w *world, n []*node) {
+		w.refuse(errors.New("no connection"))
+		w.lead(n[0], 1)
+		wait(1500 * time.Millisecond)
+		w.refuse(nil)
+		wait(time.Second)
+		if n[0].opened() != 2*time.Second {
+			t.Errorf("it opens after %v", n[0].opened())
+		}
+	})
+}
+
+func TestAProcessOpensAfterTenSeconds(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		w.connectAll()
+		wait(time.Minute)
+		if n[0].opened() != 10*time.Second {
+			t.Errorf("it opens after %v", n[0].opened())
+		}
+	})
+}
+
+// lost has a leader be lost while the others hold for it.
+func lost(t *testing.T, test func(w *world, n []*node, epoch scaling.Epoch)) {
+	t.Helper()
+	inWorld(t, "abc", func(w *world, n []*node) {
+		w.connectAll()
+		w.lead(n[0], 1)
+		n[1].willHold()
+		n[2].willHold()
+		if a := n[0].fence(); a.err != nil {
+			t.Fatal(a.err)
+		}
+		epoch := n[1].epoch()
+		w.cut(n[0], n[1])
+		w.cut(n[0], n[2])
+		test(w, n, epoch)
+	})
+}
+
+func TestTheNextLeaderTellsHowALostLeadersFenceHasEnded(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec      int32
+		want      scaling.Outcome
+		condemned []string
+	}{
+		"asleep": {0, scaling.OutcomeSlept, []string{"pod-1"}},
+		"awake":  {1, scaling.OutcomeAborted, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lost(t, func(w *world, n []*node, epoch scaling.Epoch) {
+				n[1].set(func(s *scaler) { s.reading = scaling.Reading{Spec: c.spec, Endpoints: []string{"pod-1"}} })
+				w.lead(n[1], 2)
+				for _, n := range n[1:] {
+					if want := []ending{{epoch, c.want}}; len(n.scaler.ended) == 0 || n.scaler.ended[0] != want[0] {
+						t.Errorf("%s has heard %v, want %v", n.name, n.scaler.ended, want)
+					}
+					if got := n.scaler.condemned[shop]; !slices.Equal(got, c.condemned) {
+						t.Errorf("%s has condemned %v, want %v", n.name, got, c.condemned)
+					}
+				}
+				if n[1].scaler.reads != 1 {
+					t.Errorf("the platform was asked %d times", n[1].scaler.reads)
+				}
+			})
+		})
+	}
+}
+
+func TestTheNextLeaderAsksAgainWhereThePlatformIsSilent(t *testing.T) {
+	lost(t, func(w *world, n []*node, _ scaling.Epoch) {
+		n[1].set(func(s *scaler) { s.readErr = errors.New("no connection") })
+		w.lead(n[1], 2)
+		wait(1500 * time.Millisecond)
+		if got := n[2].outcomes(); len(got) > 0 {
+			t.Fatalf("it guesses: %v", got)
+		}
+		n[1].set(func(s *scaler) { s.readErr = nil })
+		wait(time.Second)
+		if got := n[2].outcomes(); !slices.Equal(got, []scaling.Outcome{scaling.OutcomeSlept}) {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// What the next leader knows to be condemned is said besides: another one may have woken the target since.
+func TestTheNextLeaderTellsWhatIsCondemnedAlthoughTheTargetIsAwake(t *testing.T) {
+	lost(t, func(w *world, n []*node, _ scaling.Epoch) {
+		n[1].set(func(s *scaler) {
+			s.reading = scaling.Reading{Spec: 1}
+			s.condemned[shop] = []string{"pod-1"}
+		})
+		w.lead(n[1], 2)
+		if !slices.Contains(n[2].scaler.condemned[shop], "pod-1") {
+			t.Error("it has not heard of it")
+		}
+	})
+}
+
+func TestALeaderKnowsItsOwnFencesWhoeverAsks(t *testing.T) {
+	lost(t, func(w *world, n []*node, _ scaling.Epoch) {
+		n[0].Lift(shop, scaling.OutcomeUnsure, []string{"pod-1"})
+		w.connect(n[0], n[1])
+		wait(0)
+		if got := n[1].outcomes(); len(got) == 0 || slices.Contains(got, scaling.OutcomeAborted) || slices.Contains(got, scaling.OutcomeSlept) || n[0].scaler.reads > 0 {
+			t.Errorf("got %v after %d reads", got, n[0].scaler.reads)
+		}
+	})
+}
+
+// A starting process was welcomed by a leader that is lost before its fence has ended.
+func TestAProcessThatStartsWaitsForTheOutcomeOfALostLeadersFence(t *testing.T) {
+	lost(t, func(w *world, n []*node, epoch scaling.Epoch) {
+		n[1].set(func(s *scaler) { clear(s.held) })
+		n[2].set(func(s *scaler) { clear(s.held) })
+		late := w.add("d")
+		w.connect(late, n[0])
+		wait(0)
+		w.cut(late, n[0])
+		w.connect(late, n[1])
+		n[1].set(func(s *scaler) { s.readErr = errors.New("no connection") })
+		w.lead(n[1], 2)
+		if late.opened() >= 0 {
+			t.Fatal("it has opened")
+		}
+		n[1].set(func(s *scaler) { s.readErr = nil })
+		wait(time.Second)
+		if late.opened() < 0 || !slices.Contains(late.scaler.ended, ending{epoch, scaling.OutcomeSlept}) {
+			t.Errorf("it opened at %v, having heard %v", late.opened(), late.scaler.ended)
+		}
+	})
+}
+
+// A message has a bound, what is condemned has none.
+func TestHoweverMuchIsCondemnedAllHearOfIt(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		for i := range 50 {
+			target := scaling.Target{Namespace: "web", Kind: "Deployment.apps", Name: fmt.Sprint(i)}
+			for j := range 40 * i {
+				n[0].scaler.condemned[target] = append(n[0].scaler.condemned[target], fmt.Sprintf("%036d", j))
+			}
+			n[0].scaler.held[target] = scaling.Epoch{Leader: "lost", Seq: uint64(i)}
+		}
+		w.connect(n[0], n[1])
+		wait(0)
+		holds, opens, last := 0, 0, false
+		for _, m := range n[1].got {
+			if m.Open != nil {
+				holds += len(m.Open.Holds)
+				opens++
+				last = !m.Open.More
+			}
+		}
+		if holds != 50 || opens < 5 || !last {
+			t.Errorf("%d messages with %d holds, the last is marked: %v", opens, holds, last)
+		}
+		for target, ids := range n[0].scaler.condemned {
+			if !slices.Equal(n[1].scaler.condemned[target], ids) {
+				t.Errorf("%v: %d of %d ids have arrived", target, len(n[1].scaler.condemned[target]), len(ids))
+			}
+		}
+	})
+}
+
+func TestUnknownMessagesAreCounted(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		w.connectAll()
+		n[0].Received(n[1].id, peers.Message{})
+		families, err := n[0].metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "dormouse_peer_messages_ignored_total" && f.GetMetric()[0].GetCounter().GetValue() == 1 {
+				return
+			}
+		}
+		t.Error("it is not")
+	})
+}
