@@ -1,6 +1,7 @@
 package elastiserver
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -42,8 +43,13 @@ type lost struct {
 }
 
 // serveEvents serves the changes of state as server-sent events (WHATWG HTML, section 9.2), until the client leaves or
-// Run ends.
+// Run ends; where there is a Guard, for ten minutes at most.
 func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
+	if s.doorkeeper != nil {
+		ctx, cancel := context.WithTimeout(r.Context(), maxEvents)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
 	select {
 	case s.streams <- struct{}{}:
 		defer func() { <-s.streams }()

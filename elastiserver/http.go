@@ -2,6 +2,7 @@ package elastiserver
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,17 +11,17 @@ import (
 )
 
 // Handler returns the control port: the event endpoint and the API, as docs/api.md describes them. It lets in whoever can
-// reach it; see [LoopbackOnly].
+// reach it, or only whom Guard has it let in; see [LoopbackOnly] too.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/informer/incoming-request", s.answering(s.incomingRequest, http.MethodPost))
-	mux.Handle("/api/v1/services", s.answering(s.listServices, http.MethodGet, http.MethodHead))
+	mux.Handle("/informer/incoming-request", s.answering(s.incomingRequest, http.MethodPost)) // admits by itself
+	mux.Handle("/api/v1/services", s.answering(s.admitting(listing, s.listServices), http.MethodGet, http.MethodHead))
 	const service = "/api/v1/services/{namespace}/{name}"
-	mux.Handle(service, s.answering(s.getService, http.MethodGet, http.MethodHead))
-	mux.Handle(service+"/wake", s.answering(s.wakeService, http.MethodPost))
-	mux.Handle(service+"/sleep", s.answering(s.sleepService, http.MethodPost))
-	mux.Handle(service+"/pin", s.answering(s.pinService, http.MethodPost))
-	mux.Handle("/api/v1/events", only(http.HandlerFunc(s.serveEvents), http.MethodGet))
+	mux.Handle(service, s.answering(s.admitting(one("get", ""), s.getService), http.MethodGet, http.MethodHead))
+	for action, e := range map[string]endpoint{"wake": s.wakeService, "sleep": s.sleepService, "pin": s.pinService} {
+		mux.Handle(service+"/"+action, s.answering(s.admitting(one("create", action), e), http.MethodPost))
+	}
+	mux.Handle("/api/v1/events", only(s.Admitting(Right{Verb: "watch"}, http.HandlerFunc(s.serveEvents)), http.MethodGet))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, problem{Status: http.StatusNotFound, Detail: "There is nothing at this path."})
 	})
@@ -35,12 +36,26 @@ type endpoint func(w http.ResponseWriter, r *http.Request) (any, error)
 func (s *Server) answering(e endpoint, methods ...string) http.Handler {
 	return only(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := s.call(e, w, r)
+		if refused, ok := errors.AsType[*refusal](err); ok {
+			s.refuse(w, refused)
+			return
+		}
 		if err != nil {
 			writeProblem(w, problemOf(err))
 			return
 		}
 		writeJSON(w, "application/json", http.StatusOK, body)
 	}), methods...)
+}
+
+// admitting is an endpoint for those who have a right.
+func (s *Server) admitting(right func(*http.Request) Right, e endpoint) endpoint {
+	return func(w http.ResponseWriter, r *http.Request) (any, error) {
+		if err := s.admit(r, right(r)); err != nil {
+			return nil, err
+		}
+		return e(w, r)
+	}
 }
 
 func (s *Server) call(e endpoint, w http.ResponseWriter, r *http.Request) (body any, err error) {

@@ -30,6 +30,11 @@ type incomingEvent struct {
 // incomingRequest takes events of resolvers that hold requests for a service of ours. They take anything but 200 for a
 // failure, so 200 is the answer only where the wake is recorded or needless.
 func (s *Server) incomingRequest(w http.ResponseWriter, r *http.Request) (any, error) {
+	wake := Right{Verb: "create", Subresource: "wake"}
+	caller, err := s.whoReports(r)
+	if err != nil {
+		return nil, &refusal{wake, err}
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -41,7 +46,11 @@ func (s *Server) incomingRequest(w http.ResponseWriter, r *http.Request) (any, e
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.Wake(r.Context(), scaling.Key{Namespace: event.Namespace, Name: event.Svc}, metrics.SourceEvent)
+	wake.Service = scaling.Key{Namespace: event.Namespace, Name: event.Svc}
+	if err := caller.May(r.Context(), wake); err != nil {
+		return nil, &refusal{wake, err}
+	}
+	result, err := s.Wake(r.Context(), wake.Service, metrics.SourceEvent)
 	if err != nil {
 		return nil, err
 	}

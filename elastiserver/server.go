@@ -3,12 +3,14 @@
 //
 // [Server] coalesces: what the proxy path tells it ([Server.Notify]) and what others ask for ([Server.Wake], the event
 // endpoint, the API) opens at most one window per target, in which further events start nothing. [Server.Handler] serves
-// the event endpoint and the API over HTTP; [LoopbackOnly] keeps web pages away from it on a laptop.
+// the event endpoint and the API over HTTP; on a laptop [LoopbackOnly] keeps web pages away from it, and in a cluster
+// [Server.Guard] all who may not.
 package elastiserver
 
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -29,8 +31,12 @@ type Server struct {
 	// start nothing, and after which the scale-up is asserted again while requests wait.
 	rescaleDuration time.Duration
 
-	metrics  *metrics.Metrics
-	pins     PinKeeper     // or nil
+	metrics *metrics.Metrics
+	pins    PinKeeper // or nil
+
+	doorkeeper Doorkeeper     // or nil: everybody is let in
+	resolvers  []netip.Prefix // who may report events without being known
+
 	started  chan struct{} // closed when Run has begun
 	stopping chan struct{} // closed when Run's context has ended
 	streams  chan struct{} // holds an element for each event stream being served

@@ -34,6 +34,7 @@ type Metrics struct {
 	families *families
 	gauges   *gauges
 	fleet    *fleet
+	control  *prometheus.CounterVec
 	shared   *Service // what all services share without ServiceLabel, or nil
 
 	mu       sync.Mutex // guards the following
@@ -49,7 +50,7 @@ func New(reg prometheus.Registerer, opts Options) (*Metrics, error) {
 	if opts.ServiceLabel {
 		serviceLabels = []string{"namespace", "service"}
 	}
-	m := &Metrics{families: newFamilies(serviceLabels), fleet: newFleet(), services: make(map[serviceKey]*Service)}
+	m := &Metrics{families: newFamilies(serviceLabels), fleet: newFleet(), control: newControl(), services: make(map[serviceKey]*Service)}
 	if !opts.ServiceLabel {
 		m.shared = &Service{families: m.families}
 	}
@@ -59,6 +60,7 @@ func New(reg prometheus.Registerer, opts Options) (*Metrics, error) {
 		tallies{m},
 		m.gauges,
 		m.fleet,
+		m.control,
 		buildInfo(opts),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
