@@ -36,6 +36,7 @@ type core struct {
 	metrics  *http.Server // or nil
 	profiles *http.Server // or nil
 	sockets  sockets
+	door     *door // nil: the control port is for loopback alone
 }
 
 // sockets are the listeners; those that are off are nil.
@@ -44,6 +45,7 @@ type sockets struct{ http, https, control, metrics, pprof net.Listener }
 // addresses are where to listen, each with the name of what sets it. An empty address is off.
 type addresses struct {
 	http, https, control, metrics string
+	callersKnown                  bool                     // at control, callers have to say who they are
 	name                          func(what string) string // "http" is "listen.http" in a file, "--http" on a command line
 }
 
@@ -76,7 +78,7 @@ func (c *core) listen(ctx context.Context, at addresses) (err error) {
 		}
 	}
 	for name, socket := range map[string]net.Listener{at.name("control"): c.sockets.control, "--pprof": c.sockets.pprof} {
-		if socket == nil {
+		if socket == nil || socket == c.sockets.control && at.callersKnown {
 			continue
 		}
 		if a, ok := socket.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
@@ -124,12 +126,23 @@ func (c *core) assemble(registry *prometheus.Registry, config activator.Config, 
 	c.proxy = activator.New(config)
 	observe(c.counters, c.gates, c.scaler, c.proxy)
 
-	if c.sockets.control != nil {
+	scrape := metrics.Handler(registry, c.logger.Named("metrics"))
+	switch {
+	case c.sockets.control == nil:
+	case c.door == nil:
 		c.control = server(elastiserver.LoopbackOnly(c.elasti.Handler()), time.Minute)
+	default:
+		c.control = server(c.door.handler(c.elasti, scrape), time.Minute)
+		// What fails in a handshake, anybody can make fail.
+		if c.control.ErrorLog, err = zap.NewStdLogAt(c.logger.Named("control"), zap.DebugLevel); err != nil {
+			return err
+		}
 	}
 	if c.sockets.metrics != nil {
 		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", metrics.Handler(registry, c.logger.Named("metrics")))
+		if c.door == nil || !c.door.options.metrics {
+			mux.Handle("GET /metrics", scrape)
+		}
 		mux.Handle("GET /healthz", activator.Healthz())
 		mux.Handle("GET /readyz", activator.Readyz(append(ready, c.proxy.Ready)...))
 		c.metrics = server(mux, time.Minute)

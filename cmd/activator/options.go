@@ -128,19 +128,22 @@ func (o *options) check() error {
 	return usage(problems...)
 }
 
-// proxies returns the trusted proxies as prefixes.
-func (o *options) proxies() ([]netip.Prefix, error) {
-	var prefixes []netip.Prefix
-	for _, s := range o.trustedProxies {
+// proxies returns the trusted proxies.
+func (o *options) proxies() ([]netip.Prefix, error) { return prefixes(o.trustedProxies) }
+
+// prefixes reads addresses and CIDR ranges.
+func prefixes(list []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, s := range list {
 		if a, err := netip.ParseAddr(s); err == nil {
-			prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+			all = append(all, netip.PrefixFrom(a, a.BitLen()))
 			continue
 		}
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			return nil, fmt.Errorf("%q is neither an address nor a CIDR range such as 10.0.0.0/8", s)
 		}
-		prefixes = append(prefixes, p)
+		all = append(all, p)
 	}
-	return prefixes, nil
+	return all, nil
 }

@@ -36,6 +36,7 @@ import (
 // clusterOptions is every flag of an activator in a cluster, besides those of all activators.
 type clusterOptions struct {
 	options
+	trustOptions
 
 	kubeconfig    string
 	namespaces    []string
@@ -93,9 +94,10 @@ func (o *clusterOptions) registerServe(cmd *cobra.Command) {
 	flags.StringVar(&o.https, "https", "", "where clients connect by TLS, such as :8443; empty: nowhere")
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "the certificate for --https, a PEM file; read again when it changes")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "its key, a PEM file")
-	flags.StringVar(&o.control, "control", "127.0.0.1:8012", "loopback address of the elastiserver's API; empty: off")
+	flags.StringVar(&o.control, "control", "127.0.0.1:8012", "address of the elastiserver's API, a loopback one unless callers have to say who they are; empty: off")
 	flags.StringVar(&o.metrics, "metrics", ":9090", "where /metrics, /healthz and /readyz are served")
-	o.register(flags, 5*time.Second)
+	o.options.register(flags, 5*time.Second)
+	o.trustOptions.register(flags)
 }
 
 func (o *clusterOptions) check() error {
@@ -134,6 +136,7 @@ func (o *clusterOptions) check() error {
 	if o.https != "" && o.tlsCert == "" {
 		bad("https", "%s needs a certificate; set --tls-cert and --tls-key", o.https)
 	}
+	problems = append(problems, o.trustOptions.check(o.control, o.podNamespace)...)
 	return usage(problems...)
 }
 
@@ -185,7 +188,8 @@ func runServe(ctx context.Context, o *clusterOptions, logger *zap.Logger) error 
 	r := &replica{core: core{options: &o.options, logger: logger}, options: o}
 	if err := r.listen(ctx, addresses{
 		http: o.http, https: o.https, control: o.control, metrics: o.metrics,
-		name: func(what string) string { return "--" + what },
+		callersKnown: o.on(),
+		name:         func(what string) string { return "--" + what },
 	}); err != nil {
 		return err
 	}
@@ -195,6 +199,9 @@ func runServe(ctx context.Context, o *clusterOptions, logger *zap.Logger) error 
 	if err := r.assemble(config); err != nil {
 		return err
 	}
+	if r.door != nil {
+		r.door.open(&r.sockets)
+	}
 	return r.core.run(ctx, func() {}, r.announce,
 		part{"cache", r.cluster.Cache.Start},
 		part{"members", r.members.Run},
@@ -202,6 +209,7 @@ func runServe(ctx context.Context, o *clusterOptions, logger *zap.Logger) error 
 		part{"resources", r.resources.Run},
 		part{"mirror", r.mirror.Run},
 		part{"restraint", r.restrain},
+		part{"certificates", r.keepCertificates},
 	)
 }
 
@@ -226,6 +234,9 @@ func (r *replica) assemble(config *rest.Config) (err error) {
 	})
 	registry, err := r.count(r.backend)
 	if err != nil {
+		return err
+	}
+	if r.door, err = newDoor(r.options, r.cluster.Kube, r.counters, r.logger.Named("control")); err != nil {
 		return err
 	}
 	r.scaler.Join(lone{r.members})

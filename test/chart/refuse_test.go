@@ -31,6 +31,12 @@ func TestValuesThatMeanNothingAreRefusedByName(t *testing.T) {
 		{"ports.from=20000,ports.to=10000", "ports: from 20000 is above to 10000"},
 		{"ports.from=9000,ports.to=9100", "9090 is one of the activator's own"},
 		{"tls.secretName=a,service.ports.https=80", "http and https are both 80"},
+		{"control.certificate=", "/control/certificate"},
+		{"control.certificate=Mine", "/control/certificate"},
+		{"control.issuerRef.name=internal", "control.issuerRef: it is cert-manager's"},
+		{"control.unauthenticatedEvents={everybody}", "/control/unauthenticatedEvents/0"},
+		{"metrics.auth=true,podMonitor.enabled=true", "metrics.auth: neither podMonitor"},
+		{"metrics.auth=true,metrics.scrapeAnnotations=true", "metrics.auth: neither podMonitor"},
 		{"drainTimeout=0s", "drainTimeout: 0s is not a duration to wait: use more than 0s, such as 5m"},
 		{"drainTimeout=300", "/drainTimeout"},
 		{"drainTimeout=5 minutes", "/drainTimeout"},
@@ -61,7 +67,8 @@ func TestWhatMayBeLeftOutMayBeNull(t *testing.T) {
 		"namespaces=null", "hostClaims=null", "extraScaleTargets=null", "extraArgs=null", "extraEnv=null", "extraVolumes=null",
 		"extraVolumeMounts=null", "resources.limits=null", "resources.requests=null", "podAnnotations=null", "podLabels=null",
 		"nodeSelector=null", "tolerations=null", "affinity=null", "topologySpread=null", "priorityClassName=null",
-		"fullnameOverride=null", "image.tag=null", "image.pullSecrets=null", "service.annotations=null", "tls.secretName=null",
+		"fullnameOverride=null", "image.tag=null", "image.pullSecrets=null", "service.annotations=null", "control.issuerRef=null", "control.allowFrom=null",
+		"control.unauthenticatedEvents=null", "tls.secretName=null",
 	}, ","))
 }
 

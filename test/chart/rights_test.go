@@ -47,18 +47,29 @@ func TestAnActivatorMayDoWhatItDoesAndNothingElse(t *testing.T) {
 	must(t, c.Kubeconfig(), append([]string{"install", "dormouse", chart(t), "--namespace", space}, targets...)...)
 	must(t, c.Kubeconfig(), "install", "sleepy", chart(t), "--namespace", space, "--set", "namespaces={web},crds.install=false")
 
-	more := needed()
+	home := func(all rights, fullname string) rights {
+		maps.Copy(all, rights{
+			"leases.coordination.k8s.io": "create", "leases.coordination.k8s.io/" + fullname: "get update",
+			"secrets./" + fullname + "-control": "get update",
+		})
+		return all
+	}
+	everywhere := func(all rights) rights {
+		all["tokenreviews.authentication.k8s.io"], all["subjectaccessreviews.authorization.k8s.io"] = "create", "create"
+		return all
+	}
+	more := everywhere(needed())
 	more["rollouts.argoproj.io"], more["rollouts/scale.argoproj.io"] = "list watch", "get update"
 	for _, x := range []struct {
 		account, namespace string
 		want               rights
 	}{
-		{"dormouse", space, more},
+		{"dormouse", space, home(maps.Clone(more), "dormouse")},
 		{"dormouse", "web", more},
 		{"dormouse", "kube-system", more},
-		{"sleepy-dormouse", space, rights{"pods.": "get list watch", "endpointslices.discovery.k8s.io": "list watch"}},
-		{"sleepy-dormouse", "web", needed()},
-		{"sleepy-dormouse", "blog", rights{}},
+		{"sleepy-dormouse", space, everywhere(home(rights{"pods.": "get list watch", "endpointslices.discovery.k8s.io": "list watch"}, "sleepy-dormouse"))},
+		{"sleepy-dormouse", "web", everywhere(needed())},
+		{"sleepy-dormouse", "blog", everywhere(rights{})},
 	} {
 		want := allowed(t, config, "nobody", x.namespace)
 		maps.Copy(want, x.want)
@@ -69,9 +80,8 @@ func TestAnActivatorMayDoWhatItDoesAndNothingElse(t *testing.T) {
 		uninstall := render(t, "--show-only", "templates/uninstall.yaml", "--set", "fullnameOverride=sleepy-dormouse")
 		kubectl(t, c, uninstall, "create", "--filename", "-")
 		want := allowed(t, config, "nobody", space)
+		maps.Copy(want, everywhere(home(rights{"pods.": "get list watch", "endpointslices.discovery.k8s.io": "list watch"}, "sleepy-dormouse"))) // as an activator
 		maps.Copy(want, rights{
-			"pods.":                            "get list watch", // As an activator of this namespace.
-			"endpointslices.discovery.k8s.io":  "list watch",     // As above.
 			"deployments.apps/sleepy-dormouse": "get", "deployments/scale.apps/sleepy-dormouse": "patch",
 		})
 		eventually(t, config, "sleepy-dormouse", space, want)
@@ -83,17 +93,26 @@ func TestAnActivatorMayDoWhatItDoesAndNothingElse(t *testing.T) {
 				review(t, client, name, verb, "web", slices.Contains(strings.Fields(may), verb))
 			}
 			review(t, client, name, "get", "blog", false)
+			for _, action := range []string{"wake", "sleep", "pin"} {
+				review(t, client, name, "create/"+action, "web", name != "view")
+				review(t, client, name, "create/"+action, "blog", false)
+			}
 		}
 	})
 }
 
-func TestWithNamespacesThereIsNothingForTheWholeCluster(t *testing.T) {
+// onlyReviews is what an activator may do of which no namespace is asked: find out who somebody is, and what he may do.
+const onlyReviews = `[{"apiGroups":["authentication.k8s.io"],"resources":["tokenreviews"],"verbs":["create"]},` +
+	`{"apiGroups":["authorization.k8s.io"],"resources":["subjectaccessreviews"],"verbs":["create"]}]`
+
+func TestWithNamespacesThereIsNothingForTheWholeClusterButReviews(t *testing.T) {
 	t.Parallel()
 	for _, object := range parse(t, render(t, "--set", "namespaces={web,blog},crds.install=false")) {
-		if object.GetNamespace() == "" {
+		reviews := strings.HasSuffix(object.GetName(), "-callers-"+space)
+		if object.GetNamespace() == "" && !reviews {
 			t.Errorf("%s %s belongs to no namespace", object.GetKind(), object.GetName())
 		}
-		if rules, err := json.Marshal(object.Object["rules"]); err != nil || strings.Contains(string(rules), `"*"`) {
+		if rules, err := json.Marshal(object.Object["rules"]); err != nil || strings.Contains(string(rules), `"*"`) || reviews && object.GetKind() == "ClusterRole" && string(rules) != onlyReviews {
 			t.Errorf("%s %s has a rule for anything: %s (%v)", object.GetKind(), object.GetName(), rules, err)
 		}
 	}
@@ -173,9 +192,10 @@ func eventually(t *testing.T, config *rest.Config, account, namespace string, wa
 // is so by a controller, a moment after they were made.
 func review(t *testing.T, client *kubernetes.Clientset, user, verb, namespace string, want bool) {
 	t.Helper()
+	verb, subresource, _ := strings.Cut(verb, "/")
 	question := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 		User:               user,
-		ResourceAttributes: &authorizationv1.ResourceAttributes{Group: "dormouse.dev", Resource: "elasticservices", Verb: verb, Namespace: namespace},
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Group: "dormouse.dev", Resource: "elasticservices", Subresource: subresource, Verb: verb, Namespace: namespace},
 	}}
 	var last error
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {

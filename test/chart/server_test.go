@@ -53,8 +53,8 @@ func TestNotesTellTheNextStep(t *testing.T) {
 			[]string{"NOTE", "Only these namespaces"},
 		},
 		{
-			[]string{"--set", "namespaces={web,blog},replicas=2,crds.install=false,fullnameOverride=sleepy,service.ports.http=8000"},
-			[]string{"service/sleepy 8080:8000", `"Host: shop.web"`, "web, blog", "Nothing is put to sleep", "crds.install is false"},
+			[]string{"--set", "namespaces={web,blog},replicas=1,crds.install=false,fullnameOverride=sleepy,service.ports.http=8000"},
+			[]string{"service/sleepy 8080:8000", `"Host: shop.web"`, "web, blog", "there is one activator", "crds.install is false"},
 			nil,
 		},
 	} {

@@ -56,7 +56,7 @@ func TestAnActivatorGetsAlongWithItsRights(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c, _, client := plane(t, space, "web")
-			must(t, c.Kubeconfig(), "install", "dormouse", chart(t), "--namespace", space, "--set", values)
+			must(t, c.Kubeconfig(), "install", "dormouse", chart(t), "--namespace", space, "--set", "replicas=1,"+values)
 			kubectl(t, c, "", "wait", "--for=condition=Established", "--timeout=30s", "crd/elasticservices.dormouse.dev")
 			a := serve(t, c, client, values)
 			kubectl(t, c, slumber, "create", "--filename", "-")
@@ -95,7 +95,7 @@ func TestANamespaceThatIsListedCanBeDeleted(t *testing.T) {
 	t.Parallel()
 	const values = "namespaces={web}"
 	c, _, client := plane(t, space, "web")
-	must(t, c.Kubeconfig(), "install", "dormouse", chart(t), "--namespace", space, "--set", values)
+	must(t, c.Kubeconfig(), "install", "dormouse", chart(t), "--namespace", space, "--set", "replicas=1,"+values)
 	kubectl(t, c, "", "wait", "--for=condition=Established", "--timeout=30s", "crd/elasticservices.dormouse.dev")
 	a := serve(t, c, client, values)
 	kubectl(t, c, slumber, "create", "--filename", "-")

@@ -44,6 +44,24 @@ linkerd.io/inject: disabled
 {{- .Values.serviceAccount.name | default (ternary (include "dormouse.fullname" .) "default" .Values.serviceAccount.create) -}}
 {{- end }}
 
+{{- /* The Service and the Secret of the control port, and the name that its certificate is for. */}}
+{{- define "dormouse.control" -}}
+{{- printf "%s-control" (include "dormouse.fullname" .) -}}
+{{- end }}
+
+{{- define "dormouse.control.host" -}}
+{{- printf "%s.%s.svc" (include "dormouse.control" .) .Release.Namespace -}}
+{{- end }}
+
+{{- /* The Secret that somebody else fills; "": the activators do. */}}
+{{- define "dormouse.control.mounted" -}}
+{{- if eq .Values.control.certificate "certManager" -}}
+{{- printf "%s-tls" (include "dormouse.control" .) -}}
+{{- else if ne .Values.control.certificate "generated" -}}
+{{- .Values.control.certificate -}}
+{{- end -}}
+{{- end }}
+
 {{- define "dormouse.image" -}}
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end }}
@@ -109,6 +127,12 @@ capabilities:
 {{- end -}}
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled -}}
 {{- fail "serviceMonitor.enabled and podMonitor.enabled: Prometheus would scrape every activator twice: enable one of them" -}}
+{{- end -}}
+{{- if and .Values.metrics.auth (or .Values.podMonitor.enabled .Values.metrics.scrapeAnnotations) -}}
+{{- fail "metrics.auth: neither podMonitor nor metrics.scrapeAnnotations brings a token: use serviceMonitor, or a configuration of your own" -}}
+{{- end -}}
+{{- if and .Values.control.issuerRef (ne .Values.control.certificate "certManager") -}}
+{{- fail "control.issuerRef: it is cert-manager's: set control.certificate to certManager" -}}
 {{- end -}}
 {{- if eq (include "dormouse.seconds" .Values.drainTimeout) "0" -}}
 {{- fail (printf "drainTimeout: %s is not a duration to wait: use more than 0s, such as 5m" .Values.drainTimeout) -}}
