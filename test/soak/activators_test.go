@@ -34,6 +34,7 @@ const (
 	starting = 30 * time.Second       // how long one may take to be ready
 	between  = 300 * time.Millisecond // from a kill to the restart
 	linger   = "--shutdown-delay=1s"  // long enough for clients who know at once
+	hanging  = 14 * time.Second       // longer than a leader stays one that says nothing
 	draining = "--drain-timeout=20s"
 )
 
@@ -50,7 +51,7 @@ type activators struct {
 	running []*activator
 	made    int
 	// What was done to them.
-	ended, killed, replaced, leaders int
+	ended, killed, replaced, stopped, leaders int
 }
 
 // activator is one process.
@@ -231,7 +232,20 @@ func (a *activators) crash(ctx context.Context, one *activator) error {
 	return errors.Join(err, a.deletePod(ctx, one))
 }
 
-// disturb kills or ends one after the other until ctx ends, the leader every other time.
+// hang stops an activator for a while, sometimes for longer than a leader stays one, and lets it go on.
+func (a *activators) hang(ctx context.Context, one *activator) error {
+	a.note(&a.stopped, one)
+	if err := one.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(time.Duration(rand.Int64N(int64(hanging)))):
+	case <-ctx.Done():
+	}
+	return one.cmd.Process.Signal(syscall.SIGCONT)
+}
+
+// disturb harms one after the other until ctx ends, the leader two times of three.
 func (a *activators) disturb(ctx context.Context, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -241,9 +255,12 @@ func (a *activators) disturb(ctx context.Context, every time.Duration) error {
 			return nil
 		case <-tick.C:
 		}
-		one := a.choose(ctx, i%2 == 0)
+		one := a.choose(ctx, i%3 != 1)
 		do := a.crash
-		if i%3 == 2 {
+		switch i % 4 {
+		case 1:
+			do = a.hang
+		case 2:
 			do = a.retire
 		}
 		// What was begun is finished.

@@ -102,9 +102,11 @@ func TestKilledActivatorsLoseNothingButTheirOwnConnections(t *testing.T) {
 		Took: took, Activators: *replicas, Services: *serviceN, Counts: book.Counts(), Late: len(n.tooLate()),
 		Before: before, After: measure(ctx, t, as),
 		Ended: as.ended, Killed: as.killed, Replaced: as.replaced, Leaders: as.leaders,
+		Besides: []traffic.Deed{{What: "activators stopped for up to 14 s (SIGSTOP)", Times: as.stopped}},
 	}
 	report.Sleeps, report.Wakes = changes.both()
 	t.Logf("\n%s", report)
+	t.Logf("slowest: %v", report.Counts.Slowest)
 	for _, fault := range append(report.Faults(), n.tooLate()...) {
 		t.Error(fault)
 	}

@@ -92,6 +92,7 @@ func TestNothingIsLostInTheLongRun(t *testing.T) {
 		Before: before, After: f.measure(t.Context()),
 	}
 	t.Logf("\n%s", report)
+	t.Logf("slowest: %v", report.Counts.Slowest)
 	for _, failure := range report.Counts.Killed {
 		t.Logf("open at a killed activator: %v", failure)
 	}

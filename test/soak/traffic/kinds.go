@@ -83,6 +83,7 @@ func do(ctx context.Context, q *Request, by http.RoundTripper, method, path stri
 	if err != nil {
 		return nil, err
 	}
+	q.Timing = resp.Header.Get("Server-Timing")
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("X-App-Name") != q.Service {
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 500))

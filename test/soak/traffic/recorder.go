@@ -16,6 +16,7 @@ type Request struct {
 	Front   *Front
 	Began   time.Time
 	Local   net.Addr // of its connection; nil: it had none, or it is not known
+	Timing  string   // Server-Timing of its answer: how long it was held, and for what
 }
 
 // Failure is a request that was not answered as it should have been.
@@ -31,6 +32,18 @@ func (f Failure) String() string {
 		f.Local, f.Began.Format("15:04:05.000"), f.Took.Round(time.Millisecond), f.Err)
 }
 
+// Answer is a request that was answered as it should be.
+type Answer struct {
+	Request
+
+	Took time.Duration
+}
+
+func (a Answer) String() string {
+	return fmt.Sprintf("request %d (%s to %s by %s, begun %s) after %v: %s", a.ID, a.Kind, a.Service, a.Front.Name,
+		a.Began.Format("15:04:05.000"), a.Took.Round(time.Millisecond), a.Timing)
+}
+
 // Counts is what became of all requests.
 type Counts struct {
 	Sent     int
@@ -41,7 +54,7 @@ type Counts struct {
 	Lost     []Failure    // failed otherwise
 	Open     []Request    // have had no answer yet
 	Twice    []uint64     // were answered more than once
-	Slowest  time.Duration
+	Slowest  Answer
 	Held     int // answered only after more than a tenth of a second
 }
 
@@ -82,7 +95,9 @@ func (r *Recorder) End(q *Request, err error) {
 	case err == nil:
 		r.counts.Answered++
 		r.counts.ByKind[q.Kind]++
-		r.counts.Slowest = max(r.counts.Slowest, took)
+		if took > r.counts.Slowest.Took {
+			r.counts.Slowest = Answer{*q, took}
+		}
 		if took > 100*time.Millisecond {
 			r.counts.Held++
 		}

@@ -83,7 +83,7 @@ func (r Report) String() string {
 		row("answered: "+string(kind), r.Counts.ByKind[kind])
 	}
 	row("answered after more than 100 ms", r.Counts.Held)
-	row("slowest answer", r.Counts.Slowest.Round(time.Millisecond))
+	row("slowest answer", r.Counts.Slowest.Took.Round(time.Millisecond))
 	row("open at an activator when it was killed", len(r.Counts.Killed))
 	row("not sent, since an activator that had just been killed took no connection", r.Counts.Unsent)
 	row("**lost otherwise**", fmt.Sprintf("**%d**", len(r.Counts.Lost)+len(r.Counts.Open)))
