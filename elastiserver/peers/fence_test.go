@@ -227,6 +227,19 @@ func TestAMemberRefusesAnOldLeader(t *testing.T) {
 	})
 }
 
+// It has not heard of the other one's term but by its fence.
+func TestALeaderThatIsAskedByANewerOneLeadsNoLonger(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		n[0].Leader("a", 1, true)
+		n[0].willHold()
+		n[0].Connected(n[1].id, newLink(t, n[0], n[1]))
+		n[0].Received(n[1].id, peers.Message{Fence: &peers.Fence{Epoch: scaling.Epoch{Term: 2, Leader: string(n[1].id)}, Target: peers.Target(shop)}})
+		if n[0].Leads() || n[0].epoch().Term != 2 {
+			t.Errorf("leads: %v, holds for %v", n[0].Leads(), n[0].epoch())
+		}
+	})
+}
+
 func TestALateAcknowledgementIsAnsweredWithTheOutcome(t *testing.T) {
 	inWorld(t, "ab", func(w *world, n []*node) {
 		w.connectAll()

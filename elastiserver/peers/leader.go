@@ -87,6 +87,16 @@ func (f *Fleet) Resign(ctx context.Context) error {
 // leads tells whether we lead: nobody has a higher term.
 func (f *Fleet) leads() bool { return f.own && !f.resigned && f.term >= f.seen }
 
+// see notes a term down that somebody has, and reports whether that has ended our leadership.
+func (f *Fleet) see(term int64) (deposed bool) {
+	before := f.leads()
+	f.seen = max(f.seen, term)
+	if deposed = before && !f.leads(); deposed {
+		f.lose()
+	}
+	return deposed
+}
+
 // lose gives up what was not sent, and says that it is over.
 func (f *Fleet) lose() {
 	for _, fe := range f.fences {

@@ -96,17 +96,12 @@ func (f *Fleet) led(p *peer, l *Lead) {
 		f.mu.Unlock()
 		return
 	}
-	before := f.leads()
-	f.seen = l.Term
+	deposed := f.see(l.Term)
 	switch {
 	case !l.Over:
 		f.leader = p.id
 	case f.leader == p.id:
 		f.leader = ""
-	}
-	deposed := before && !f.leads()
-	if deposed {
-		f.lose()
 	}
 	f.mu.Unlock()
 	if deposed {
@@ -123,7 +118,6 @@ func (f *Fleet) welcomed(w *Welcome) {
 		f.mu.Unlock()
 		return
 	}
-	f.seen = w.Term
 	f.met = true
 	for _, up := range w.Fences {
 		f.pending[up.Epoch] = scaling.Target(up.Target)
@@ -153,8 +147,11 @@ func (f *Fleet) heardOpen(p *peer, o *Open) {
 func (f *Fleet) holdFor(p *peer, fence *Fence) {
 	f.mu.Lock()
 	late := fence.Epoch.Term < f.seen
-	f.seen = max(f.seen, fence.Epoch.Term)
+	deposed := f.see(fence.Epoch.Term)
 	f.mu.Unlock()
+	if deposed {
+		f.Scaler.Lead()
+	}
 	if late {
 		_ = p.link.Send(Message{Refuse: &Refuse{Epoch: fence.Epoch}})
 		return

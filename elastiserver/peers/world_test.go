@@ -62,6 +62,20 @@ func inWorld(t *testing.T, names string, test func(w *world, nodes []*node)) {
 	})
 }
 
+// Members implements peers.Membership.
+func (w *world) Members(ctx context.Context) ([]peers.Member, error) {
+	w.mu.Lock()
+	listed, list, err := w.listed, slices.Clone(w.list), w.listErr
+	w.mu.Unlock()
+	if listed != nil {
+		listed()
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return list, err
+}
+
 // node is one activator.
 type node struct {
 	*peers.Fleet
@@ -128,20 +142,6 @@ func (w *world) know() {
 	for _, n := range w.nodes {
 		n.Known(w.list)
 	}
-}
-
-// Members implements peers.Membership.
-func (w *world) Members(ctx context.Context) ([]peers.Member, error) {
-	w.mu.Lock()
-	listed, list, err := w.listed, slices.Clone(w.list), w.listErr
-	w.mu.Unlock()
-	if listed != nil {
-		listed()
-	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	return list, err
 }
 
 // connectAll connects everybody with everybody.
@@ -333,14 +333,6 @@ func (s *scaler) Condemn(t scaling.Target, ids []string) {
 	s.condemn(t, ids)
 }
 
-func (s *scaler) condemn(t scaling.Target, ids []string) {
-	for _, id := range ids {
-		if !slices.Contains(s.condemned[t], id) {
-			s.condemned[t] = append(s.condemned[t], id)
-		}
-	}
-}
-
 func (s *scaler) Lead() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -365,6 +357,14 @@ func (s *scaler) Read(context.Context, scaling.Target) (scaling.Reading, error) 
 }
 
 func (s *scaler) Minimum(scaling.Target) (int32, bool) { return 0, true }
+
+func (s *scaler) condemn(t scaling.Target, ids []string) {
+	for _, id := range ids {
+		if !slices.Contains(s.condemned[t], id) {
+			s.condemned[t] = append(s.condemned[t], id)
+		}
+	}
+}
 
 // set changes a scaler.
 func (n *node) set(change func(s *scaler)) {
