@@ -37,12 +37,12 @@ func TestElection(t *testing.T) {
 	plane := testcluster.Start(t, testcluster.Options{ControlPlaneOnly: true})
 	t.Run("with an API server", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *world){
-			"who stops has ended its work before the next begins, which is soon":      whoStops,
-			"who is cut off leads no more before another does":                        whoIsCutOff,
-			"a Lease that is deleted is taken by nobody else":                         aLeaseThatIsDeleted,
-			"who sees another's name leads no more":                                   whoSeesAnother,
-			"time in which the machine was suspended counts":                          suspension,
-			"a release takes the Lease from nobody else, and none is taken by a stop": aReleaseOfAnothers,
+			"who stops has ended its work before the next begins, which is soon": whoStops,
+			"who is cut off leads no more before another does":                   whoIsCutOff,
+			"a Lease that is deleted is taken by nobody else":                    aLeaseThatIsDeleted,
+			"who sees another's name leads no more":                              whoSeesAnother,
+			"time in which the machine was suspended counts":                     suspension,
+			"a stop takes the Lease from nobody else":                            aReleaseOfAnothers,
 		} {
 			t.Run(name, func(t *testing.T) { t.Parallel(); test(t, newWorld(t, plane)) })
 		}
@@ -103,7 +103,7 @@ func whoIsCutOff(t *testing.T, w *world) {
 }
 
 func aLeaseThatIsDeleted(t *testing.T, w *world) {
-	w.join(t, "a")
+	a := w.join(t, "a")
 	first := w.awaitLead(t, 0)
 	w.join(t, "b")
 	w.await(t, "b to see it", func(e event) bool { return e.what == "leader" && e.who == "b" && e.leader == "a" })
@@ -119,13 +119,26 @@ func aLeaseThatIsDeleted(t *testing.T, w *world) {
 	if n := w.count(func(e event) bool { return e.what == "lead" || e.what == "lost" }); n != 1 {
 		t.Errorf("%d terms began or ended, want the first only: %v", n, w.events())
 	}
+
+	// Where a cannot make it anew, b does so once a has lost.
+	a.wire.cut.Store(true)
+	if err := w.leases().Delete(t.Context(), after.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if second := w.awaitLead(t, first.term); second.who != "b" {
+		t.Errorf("%s leads, want b", second.who)
+	}
 }
 
 func whoSeesAnother(t *testing.T, w *world) {
 	w.join(t, "a")
 	first := w.awaitLead(t, 0)
+	named := time.Now()
 	w.name(t, "stranger")
-	w.await(t, "the loss", func(e event) bool { return e.what == "lost" })
+	lost := w.await(t, "the loss", func(e event) bool { return e.what == "lost" })
+	if took := lost.at.Sub(named); took > 3*time.Second {
+		t.Errorf("it led for %v beside the stranger, want until its next renewal", took)
+	}
 	heard := w.await(t, "the stranger", func(e event) bool { return e.what == "leader" && e.leader == "stranger" })
 	if heard.term != first.term {
 		t.Errorf("the stranger leads in term %d, want what the Lease says, %d", heard.term, first.term)
@@ -139,8 +152,18 @@ func whoSeesAnother(t *testing.T, w *world) {
 func suspension(t *testing.T, w *world) {
 	p := w.join(t, "a")
 	w.awaitLead(t, 0)
+	for skip := 5 * time.Second; skip <= 10*time.Second; skip += 5 * time.Second { // each after a renewal
+		p.skipped.Store(int64(skip))
+		for range 2 { // the first may have begun before
+			version := w.lease(t).ResourceVersion
+			eventually(t, "it renews", func() bool { return w.lease(t).ResourceVersion != version })
+		}
+	}
+	if n := w.count(func(e event) bool { return e.what == "lost" }); n != 0 {
+		t.Error("it lost what it had renewed in time")
+	}
 	p.wire.cut.Store(true)
-	p.skipped.Store(int64(7 * time.Second))
+	p.skipped.Add(int64(7 * time.Second))
 	woke := time.Now()
 	lost := w.await(t, "the loss", func(e event) bool { return e.what == "lost" })
 	if took := lost.at.Sub(woke); took > time.Second {
