@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -29,6 +30,8 @@ import (
 
 const (
 	home     = "dormouse"             // the activators' namespace
+	account  = "default"              // their ServiceAccount
+	secret   = "dormouse-control"     // what they keep the certificate in
 	selector = "app=activator"        // of their pods
 	leaving  = 30 * time.Second       // how long one may take to end after SIGTERM
 	starting = 30 * time.Second       // how long one may take to be ready
@@ -45,6 +48,7 @@ type activators struct {
 	kubeconfig string
 	binary     string
 	logs       string // folder
+	tokens     string // folder
 	fronts     *traffic.Fronts
 
 	mu      sync.Mutex // guards the following
@@ -68,7 +72,7 @@ type activator struct {
 // newActivators builds the program. None runs yet; those that do are ended with the test.
 func newActivators(t testing.TB, kube kubernetes.Interface, kubeconfig string, fronts *traffic.Fronts) *activators {
 	t.Helper()
-	a := &activators{t: t, kube: kube, kubeconfig: kubeconfig, logs: t.TempDir(), fronts: fronts}
+	a := &activators{t: t, kube: kube, kubeconfig: kubeconfig, logs: t.TempDir(), tokens: t.TempDir(), fronts: fronts}
 	if folder := os.Getenv("SOAK_LOGS"); folder != "" {
 		a.logs = folder
 	}
@@ -106,6 +110,9 @@ func (a *activators) start(ctx context.Context) (*activator, error) {
 		return nil, err
 	}
 	one.uid = made.UID
+	if err := a.admit(ctx, one); err != nil {
+		return nil, err
+	}
 	return one, a.run(ctx, one)
 }
 
@@ -117,7 +124,8 @@ func (a *activators) run(ctx context.Context, one *activator) (err error) {
 	}
 	// It is ended by the test, not with a context.
 	one.cmd = exec.CommandContext(context.WithoutCancel(ctx), a.binary, a.arguments(one)...)
-	one.cmd.Env = append(os.Environ(), "POD_NAME="+one.pod, "POD_NAMESPACE="+home, "POD_UID="+string(one.uid), "POD_IP="+one.address)
+	one.cmd.Env = append(os.Environ(), "POD_NAME="+one.pod, "POD_NAMESPACE="+home, "POD_UID="+string(one.uid), "POD_IP="+one.address,
+		"POD_SERVICE_ACCOUNT="+account)
 	one.cmd.Stdout, one.cmd.Stderr = one.log, one.log
 	one.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := one.cmd.Start(); err != nil {
@@ -151,8 +159,27 @@ func (a *activators) run(ctx context.Context, one *activator) (err error) {
 func (a *activators) arguments(one *activator) []string {
 	return []string{
 		"serve", "--kubeconfig=" + a.kubeconfig, "--peers-selector=" + selector, linger, draining, "--log-format=json",
-		"--http=" + one.address + ":8080", "--metrics=" + one.address + ":9090", "--control=",
+		"--http=" + one.address + ":8080", "--metrics=" + one.address + ":9090",
+		"--control=" + one.address + ":8012", "--control-name=dormouse-control." + home + ".svc", "--control-secret=" + secret,
+		"--peers-token=" + a.token(one),
 	}
+}
+
+// token is the file of the token by which other activators know this one.
+func (a *activators) token(one *activator) string { return filepath.Join(a.tokens, one.pod) }
+
+// admit writes a pod's token, as kubelet does for a projected volume.
+func (a *activators) admit(ctx context.Context, one *activator) error {
+	granted, err := a.kube.CoreV1().ServiceAccounts(home).CreateToken(ctx, account, &authenticationv1.TokenRequest{
+		Spec: authenticationv1.TokenRequestSpec{
+			Audiences: []string{"peers.dormouse.dev"}, ExpirationSeconds: new(int64(24 * 3600)),
+			BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: one.pod, UID: one.uid},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("make a token for %s: %w", one.pod, err)
+	}
+	return os.WriteFile(a.token(one), []byte(granted.Status.Token), 0o600)
 }
 
 // awaitReady waits until the process says that it is ready, as kubelet's probe does.

@@ -165,6 +165,10 @@ func startPlane(t *testing.T) (kubernetes.Interface, string) {
 			t.Fatal(err)
 		}
 	}
+	// Empty, as the chart makes it; they fill it.
+	if _, err := kube.CoreV1().Secrets(home).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	return kube, c.Kubeconfig()
 }
 
