@@ -18,6 +18,9 @@ type Endpoint struct {
 	listed   bool   // in the latest snapshot: may take new requests
 	seen     uint64 // the last snapshot that it was in, as counted by the Set
 	capacity int    // as that snapshot said; zero: unlimited
+	share    int    // what of a bounded capacity is ours; all of it where there is nobody to share with
+	lent     int    // permits of the share that others have now
+	borrowed int    // permits that we have of others
 	inFlight int    // leases held, those of the endpoints whose heir it is included
 	opening  int    // leases whose new connection has not had a response byte
 	window   int    // the bound of opening
@@ -58,7 +61,18 @@ func (l *Lease) Opening() bool { return l.opening }
 func (l *Lease) Telling() bool { return l.opening || l.Endpoint.shared() }
 
 func (e *Endpoint) hasPermit() bool {
-	return e.listed && !e.aside && (e.capacity == 0 || e.inFlight < e.capacity)
+	return e.listed && !e.aside && (e.capacity == 0 || e.inFlight < e.share-e.lent+e.borrowed)
+}
+
+// spare reports whether e has a permit that is its own and not in use.
+func (e *Endpoint) spare() bool { return e.listed && e.capacity > 0 && e.inFlight < e.share-e.lent }
+
+// surplus returns how many borrowed permits e could do without, as things are.
+func (e *Endpoint) surplus() int {
+	if e.capacity == 0 {
+		return e.borrowed
+	}
+	return max(0, e.borrowed-max(0, e.inFlight-(e.share-e.lent)))
 }
 
 // full reports whether no more connections may be opened for now.

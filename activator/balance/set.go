@@ -36,6 +36,10 @@ type Set struct {
 	listed    int
 	paced     int // endpoints that are paced
 	idle      int // idle connections, over all endpoints
+	lent      int // permits that others have now, over all endpoints
+	borrowed  int // permits that we have of others, over all endpoints
+
+	share func(endpointID string, capacity int) int // or nil: nobody to share with
 }
 
 // Update makes the snapshot's endpoints the ones that take new requests. An endpoint that left keeps its count of
@@ -60,12 +64,15 @@ func (s *Set) Update(snapshot []scaling.Endpoint, now time.Time) (closing []Conn
 			// Leases read these without a lock, so an endpoint never changes them.
 			heir := s.add(described)
 			heir.inFlight = e.inFlight
+			heir.lent, heir.borrowed, e.lent, e.borrowed = e.lent, e.borrowed, 0, 0
 			e.heir = heir
 			closing = s.unlist(e, now, closing)
 			e = heir
 		}
 		e.seen = s.snapshots
-		e.capacity = described.Capacity
+		if e.capacity != described.Capacity {
+			s.bound(e, described.Capacity)
+		}
 		if !e.listed {
 			e.listed = true
 			e.aside = false // its prober has proven it anew
@@ -313,9 +320,7 @@ func (s *Set) forget(e *Endpoint, now time.Time, closing []Conn) []Conn {
 	if c := e.Shared.detach(); c != nil {
 		closing = append(closing, c)
 	}
-	if s.byID[e.ID] == e && !e.refusedLately(now) {
-		delete(s.byID, e.ID)
-	}
+	s.drop(e, now)
 	return closing
 }
 

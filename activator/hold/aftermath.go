@@ -8,6 +8,8 @@ type aftermath struct {
 	refusal          Refusal
 	closing          []balance.Conn
 	wake             bool // a request waits, and there is no endpoint
+	short            bool // what others are asked for has changed
+	loans            []loan
 }
 
 func (a *aftermath) grant(w *Waiter, l balance.Lease) {
@@ -38,6 +40,12 @@ func (a *aftermath) run(g *Gate) {
 	closeAll(a.closing)
 	if a.wake {
 		g.gates.notify(g.key)
+	}
+	for _, l := range a.loans {
+		l.tell(g)
+	}
+	if a.short {
+		g.gates.short(g.key)
 	}
 }
 

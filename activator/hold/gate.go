@@ -54,6 +54,8 @@ type Gate struct {
 	flushed  *scaling.Wake // the cold start whose first answer was reported
 	pacing   bool          // a timer is set that widens windows
 	expiring bool          // a timer is set that closes idle connections
+	divided  bool          // others have a part of every bounded capacity
+	market   *market       // what is lent and borrowed; nil: nothing yet, or not divided
 }
 
 // Key returns the service's key.
@@ -95,7 +97,11 @@ func (g *Gate) Acquire(w *Waiter, now time.Time) (Outcome, balance.Lease, Refusa
 	wake := g.rousedLocked() || g.strandedLocked()
 	fenced := g.fenced && g.waiting.len == 1
 	g.paceLocked()
+	short := g.divided && g.shortLocked()
 	g.mu.Unlock()
+	if short {
+		g.gates.short(g.key)
+	}
 	if fenced {
 		g.gates.fenced(g.key)
 	}
@@ -286,6 +292,9 @@ func (g *Gate) againLocked(
 }
 
 func (g *Gate) endLocked(l *balance.Lease, c balance.Conn, now time.Time, after *aftermath) {
+	if g.market != nil {
+		g.repayLocked(l.Endpoint.ID, now, after)
+	}
 	after.closing = append(after.closing, g.set.Release(l, c, now)...)
 	g.inFlight--
 	if now.After(g.last) { // callers read the clock before they take the lock
@@ -295,21 +304,26 @@ func (g *Gate) endLocked(l *balance.Lease, c balance.Conn, now time.Time, after 
 
 // dispatchLocked hands the permits that are free to those who wait, oldest first.
 func (g *Gate) dispatchLocked(now time.Time, after *aftermath) {
-	if g.waiting.len == 0 || !g.openLocked() {
-		return
-	}
-	for g.waiting.front != nil {
-		w := g.waiting.front
-		l, ok := g.set.Take(now, w.Fresh)
-		if !ok {
-			break
+	if g.waiting.len > 0 && g.openLocked() {
+		for g.waiting.front != nil {
+			w := g.waiting.front
+			if g.market != nil {
+				g.lendLocked(w.seq, after)
+			}
+			l, ok := g.set.Take(now, w.Fresh)
+			if !ok {
+				break
+			}
+			g.waiting.remove(w)
+			g.gates.Budget.release(w.Cost)
+			g.inFlight++
+			after.grant(w, l)
 		}
-		g.waiting.remove(w)
-		g.gates.Budget.release(w.Cost)
-		g.inFlight++
-		after.grant(w, l)
+		g.paceLocked()
 	}
-	g.paceLocked()
+	if g.divided || g.market != nil {
+		g.balanceLocked(now, after)
+	}
 }
 
 // refuseLocked sends away all who wait.

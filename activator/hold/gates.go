@@ -23,10 +23,17 @@ type Gates struct {
 	Flushed func(scaling.Key)
 	// Suspect is told of an endpoint that refused a connection.
 	Suspect func(service scaling.Key, endpointID string)
+	// Short is told that Missing has changed by so much that those who are asked should know.
+	Short func(scaling.Key)
+	// Lent is told that a permit was set apart for a borrower that had Claimed one.
+	Lent func(service scaling.Key, borrower, endpointID string)
+	// Repaid is told that a permit which was Borrowed is not needed any more.
+	Repaid func(service scaling.Key, endpointID string)
 
 	shut   atomic.Bool // nothing passes any gate
-	mu     sync.Mutex  // serializes writers of gates
+	mu     sync.Mutex  // serializes writers of gates and share
 	byKey  atomic.Pointer[map[scaling.Key]*Gate]
+	share  func(endpointID string, capacity int) int // or nil: all capacity is ours
 	noView scaling.View
 }
 
@@ -43,6 +50,7 @@ func (gs *Gates) Adopt(services []*scaling.Service) []*Gate {
 		g := before[s.Key]
 		if g == nil {
 			g = &Gate{key: s.Key, gates: gs, view: &gs.noView}
+			g.divideLocked(gs.share) // nobody else has it yet
 		}
 		g.adopt(s)
 		now[s.Key], gates[i] = g, g
@@ -183,6 +191,7 @@ func (g *Gate) publish(view *scaling.View) {
 	}
 	g.view = view
 	after.closing = g.set.Update(view.Ready, now)
+	g.forgetAskedLocked()
 	if view.Failure != nil {
 		g.refuseLocked(CauseFailed, &after)
 	}
@@ -211,7 +220,7 @@ func (g *Gate) remove() (busy bool) {
 		g.removed = true
 		g.view = &g.gates.noView
 		g.fenced = false
-		busy = g.inFlight > 0
+		busy = g.inFlight > 0 || g.set.Lent() > 0
 	})
 	return busy
 }
@@ -222,8 +231,10 @@ func (g *Gate) refuseAll(cause Cause, change func()) {
 	change()
 	if g.removed {
 		after.closing = g.set.Update(nil, time.Now())
+		g.dropClaimsLocked()
 	}
 	g.refuseLocked(cause, &after)
+	g.balanceLocked(time.Now(), &after)
 	g.mu.Unlock()
 	after.run(g)
 }
