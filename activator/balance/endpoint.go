@@ -67,12 +67,13 @@ func (e *Endpoint) hasPermit() bool {
 // spare reports whether e has a permit that is its own and not in use.
 func (e *Endpoint) spare() bool { return e.listed && e.capacity > 0 && e.inFlight < e.share-e.lent }
 
-// surplus returns how many borrowed permits e could do without, as things are.
+// surplus returns how many borrowed permits e could do without, as things are. Where more is lent than a share that has
+// become smaller, they do not make up for it: two who lent to each other would wait for each other.
 func (e *Endpoint) surplus() int {
 	if e.capacity == 0 {
 		return e.borrowed
 	}
-	return max(0, e.borrowed-max(0, e.inFlight-(e.share-e.lent)))
+	return max(0, e.borrowed-max(0, e.inFlight-max(0, e.share-e.lent)))
 }
 
 // full reports whether no more connections may be opened for now.

@@ -92,13 +92,13 @@ func (s *Set) Repay(endpointID string, now time.Time) bool {
 }
 
 // RepaySurplus takes out the borrowed permits that nothing in flight needs, and calls repaid with the endpoint of each.
-// With keep it is only those of endpoints that have left: requests wait for the others.
+// With keep it is only those of no use to the requests that wait: of endpoints that have left, or that have lent more.
 func (s *Set) RepaySurplus(keep bool, now time.Time, repaid func(endpointID string)) {
 	if s.borrowed == 0 {
 		return
 	}
 	for _, e := range s.byID {
-		if keep && e.listed {
+		if keep && e.listed && e.lent < e.share+e.borrowed {
 			continue
 		}
 		n := e.surplus()

@@ -175,13 +175,14 @@ type Answer struct {
 	Problem string `json:"problem,omitempty"` // for people
 }
 
-// Borrow asks for leave to send N requests to endpoints that the receiver has a share of.
+// Borrow asks for leave to send N requests to endpoints that the receiver has a share of, in place of what was asked for
+// before. It may be said again.
 type Borrow struct {
 	Service Key `json:"service"`
 	N       int `json:"n"`
 }
 
-// Cancel takes back N of what was asked for with [Borrow].
+// Cancel takes back what was asked for with [Borrow], N in all.
 type Cancel struct {
 	Service Key `json:"service"`
 	N       int `json:"n"`
