@@ -23,6 +23,16 @@ func TestAWarmRequestAllocatesNothing(t *testing.T) {
 	}
 }
 
+// Nor does one that has a permit where capacity is divided, and others have borrowed before.
+func TestAWarmRequestAllocatesNothingWhereCapacityIsDivided(t *testing.T) {
+	gate := dividedGate()
+	w := &hold.Waiter{}
+	now := time.Now()
+	if n := testing.AllocsPerRun(1000, func() { once(gate, w, now) }); n != 0 {
+		t.Errorf("%v allocations per request, want none", n)
+	}
+}
+
 // Nor does waiting: the queue is linked through the requests.
 func TestAWaitAllocatesNothing(t *testing.T) {
 	gate := warmGate(0)

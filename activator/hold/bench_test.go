@@ -49,6 +49,32 @@ func BenchmarkWarm(b *testing.B) {
 	}
 }
 
+// dividedGate returns a gate that has half of each capacity, and has lent and borrowed.
+func dividedGate() *hold.Gate {
+	var gates hold.Gates
+	gate := gates.Adopt([]*scaling.Service{{Key: shop()}})[0]
+	gates.Share(func(_ string, capacity int) int { return capacity / 2 })
+	gates.Publish(shop(), &scaling.View{Ready: []scaling.Endpoint{endpoint("a", 100)}})
+	gates.Lent = func(service scaling.Key, _, endpointID string) { gates.Returned(service, endpointID) }
+	gates.Claim(shop(), "other", 1)
+	gates.Borrowed(shop(), "a")
+	w := &hold.Waiter{}
+	for range 20 {
+		once(gate, w, time.Now())
+	}
+	return gate
+}
+
+func BenchmarkWarmDivided(b *testing.B) {
+	gate := dividedGate()
+	w := &hold.Waiter{}
+	now := time.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		once(gate, w, now)
+	}
+}
+
 func BenchmarkWarmParallel(b *testing.B) {
 	gate := warmGate(3)
 	b.ReportAllocs()

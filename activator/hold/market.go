@@ -92,8 +92,10 @@ func (gs *Gates) Borrowed(service scaling.Key, endpointID string) (taken bool) {
 	g.change(func() {
 		taken = g.divided && g.set.Borrow(endpointID)
 		if taken {
-			if m := g.marketLocked(); m.asked > 0 {
+			if m := g.marketLocked(); m.asked > 1 {
 				m.asked--
+			} else {
+				g.forgetAskedLocked() // others were asked for it too
 			}
 		}
 	})

@@ -20,7 +20,7 @@ const (
 )
 
 // Permits is the gates of this process. None of its methods blocks.
-type Permits interface {
+type Permits interface { //nolint:interfacebloat // what is lent and what is borrowed, there and back
 	// Share divides capacity: share says how much of an endpoint's is ours. Nil: all of it.
 	Share(share func(endpointID string, capacity int) int)
 	// Missing is how many requests wait for a permit that only others can have.
@@ -348,8 +348,8 @@ func share(self PeerID, members []PeerID, endpointID string, capacity int) int {
 	return part
 }
 
-// rendezvous is FNV-1a of both names, mixed once more, as it hardly changes its upper bits for the last bytes. It is the same in every
-// process and version.
+// rendezvous is FNV-1a of both names, mixed once more, as it hardly changes its upper bits for the last bytes. It is the
+// same in every process and version.
 func rendezvous(endpointID string, member PeerID) uint64 {
 	h := uint64(14695981039346656037)
 	for _, s := range [...]string{endpointID, "\x00", string(member)} {

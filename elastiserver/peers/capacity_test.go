@@ -195,9 +195,10 @@ func TestABorrowerIsServedWithoutPauses(t *testing.T) {
 		_, other := w.owner("only")
 		began := time.Now()
 		var last *request
-		const n = 25
+		const n = 30
 		for range n {
 			last = w.request(other, 10*time.Millisecond)
+			synctest.Wait() // so that not all are asked for at once
 		}
 		pass(time.Minute)
 		if got, most := last.served.Sub(began), n*12*time.Millisecond; got > most {
