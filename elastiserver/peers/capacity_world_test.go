@@ -38,7 +38,7 @@ type world struct {
 	mu       sync.Mutex // guards the following, and the fields of members and requests
 	members  []*activator
 	gone     []*activator
-	links    map[[2]PeerID]*wire // by sender and receiver
+	links    map[[2]PeerID]*direction // by sender and receiver
 	inFlight map[string]int
 	exceeded []time.Time
 	sent     int
@@ -56,8 +56,8 @@ type activator struct {
 	dead     bool
 }
 
-// wire is one direction of a stream.
-type wire struct {
+// direction is one half of a stream.
+type direction struct {
 	messages chan Message
 	cut      chan struct{}
 }
@@ -73,7 +73,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	w := &world{
 		t: t, rand: rand.New(rand.NewPCG(seed, 1)),
-		links: make(map[[2]PeerID]*wire), inFlight: make(map[string]int),
+		links: make(map[[2]PeerID]*direction), inFlight: make(map[string]int),
 	}
 	w.delay = func() time.Duration { return time.Duration(w.intN(3000)) * time.Microsecond }
 	return w
@@ -186,7 +186,7 @@ func (w *world) owner(endpoint string) (owner, other *activator) {
 func (w *world) link(a, b *activator) {
 	for _, ends := range [][2]*activator{{a, b}, {b, a}} {
 		from, to := ends[0], ends[1]
-		l := &wire{messages: make(chan Message, 10_000), cut: make(chan struct{})}
+		l := &direction{messages: make(chan Message, 10_000), cut: make(chan struct{})}
 		w.mu.Lock()
 		w.links[[2]PeerID{from.id, to.id}] = l
 		w.mu.Unlock()
@@ -221,7 +221,7 @@ func (w *world) connected(m *activator) {
 	m.capacity.Members(ids)
 }
 
-func (w *world) carry(l *wire, from, to *activator) {
+func (w *world) carry(l *direction, from, to *activator) {
 	for {
 		select {
 		case m := <-l.messages:
