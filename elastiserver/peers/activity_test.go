@@ -37,6 +37,17 @@ func TestActivityIsKnownWhenAllMembersHaveToldIt(t *testing.T) {
 	})
 }
 
+// Such as one whose pod is not known yet.
+func TestActivityIsNotKnownWhileAProcessThatIsNoMemberIsSilent(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		n[0].Known(w.list[:1])
+		n[0].Connected(n[1].id, newLink(t, n[0], n[1]))
+		if _, known := n[0].Activity(shop); known {
+			t.Error("it is known")
+		}
+	})
+}
+
 func TestActivityIsThatOfAllOthers(t *testing.T) {
 	inWorld(t, "abc", func(w *world, n []*node) {
 		n[2].set(func(s *scaler) { s.activities[shop] = scaling.Activity{Carried: true, Last: time.Now()} })
@@ -85,7 +96,10 @@ func TestActivityIsToldWhenItHasChanged(t *testing.T) {
 		})
 		w.connectAll()
 		n[0].got = nil
-		wait(10 * time.Second)
+		for range 10 {
+			n[1].set(func(s *scaler) { s.activities[shop] = scaling.Activity{InFlight: 2, Last: time.Now()} }) // still busy
+			wait(time.Second)
+		}
 		for _, m := range n[0].got {
 			t.Errorf("nothing has changed, and it is told: %+v", m.Activity)
 		}

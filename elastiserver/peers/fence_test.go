@@ -227,6 +227,22 @@ func TestAMemberRefusesAnOldLeader(t *testing.T) {
 	})
 }
 
+func TestAMemberThatAcknowledgesTwiceDoesNotSpeakForAnother(t *testing.T) {
+	inWorld(t, "abc", func(w *world, n []*node) {
+		w.connectAll()
+		w.lead(n[0], 1)
+		n[1].willHold()
+		n[2].set(func(s *scaler) { s.mute = true })
+		a := n[0].fence()
+		n[0].Received(n[1].id, peers.Message{Ack: &peers.Ack{Epoch: n[1].epoch()}})
+		wait(0)
+		if a.over() {
+			t.Error("it does")
+		}
+		wait(time.Second)
+	})
+}
+
 // It has not heard of the other one's term but by its fence.
 func TestALeaderThatIsAskedByANewerOneLeadsNoLonger(t *testing.T) {
 	inWorld(t, "ab", func(w *world, n []*node) {

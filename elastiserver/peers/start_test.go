@@ -42,7 +42,9 @@ func TestAProcessOpensWhenTheLeadersFencesHaveEnded(t *testing.T) {
 func TestALeaderThatStartsOpensWhenAllHaveToldWhatTheyKnow(t *testing.T) {
 	inWorld(t, "abc", func(w *world, n []*node) {
 		n[2].set(func(s *scaler) { s.condemned[shop] = []string{"pod-1"} })
-		w.list[1].Running = false // it uses nothing, and remembers nothing
+		w.mu.Lock()
+		w.list = append(w.list, peers.Member{ID: "d", Name: "pod-d"}) // it does not run yet, so it remembers nothing
+		w.mu.Unlock()
 		w.connect(n[0], n[1])
 		w.lead(n[0], 1)
 		wait(2 * time.Second)
@@ -248,5 +250,99 @@ func TestUnknownMessagesAreCounted(t *testing.T) {
 			}
 		}
 		t.Error("it is not")
+	})
+}
+
+// What was said before the term began may be out of date.
+func TestALeaderThatStartsWaitsForAllThatAllHaveToTell(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		w.connectAll()
+		n[1].mu.Lock()
+		n[1].silent = true
+		n[1].mu.Unlock()
+		w.lead(n[0], 1)
+		if n[0].opened() >= 0 {
+			t.Fatal("it opens by what it heard before")
+		}
+		n[0].Received(n[1].id, peers.Message{Open: &peers.Open{More: true}})
+		wait(0)
+		if n[0].opened() >= 0 {
+			t.Fatal("it opens before it has heard all")
+		}
+		n[0].Received(n[1].id, peers.Message{Open: &peers.Open{}})
+		wait(0)
+		if n[0].opened() < 0 {
+			t.Error("it does not open")
+		}
+	})
+}
+
+func TestALeaderThatStartsWaitsForWhatThePlatformSaysOfALostLeadersFence(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		n[1].set(func(s *scaler) { s.held[shop] = scaling.Epoch{Term: 1, Leader: "lost/1"} })
+		n[0].set(func(s *scaler) { s.readErr = errors.New("no connection") })
+		w.lead(n[0], 2)
+		w.connectAll()
+		wait(1500 * time.Millisecond)
+		if n[0].opened() >= 0 {
+			t.Fatal("it opens before")
+		}
+		n[0].set(func(s *scaler) { s.readErr = nil })
+		wait(time.Second)
+		if n[0].opened() != 2*time.Second {
+			t.Errorf("it opens after %v", n[0].opened())
+		}
+	})
+}
+
+func TestAProcessThatStartsAndLeadsFindsOutHowALostLeadersFenceHasEnded(t *testing.T) {
+	lost(t, func(w *world, n []*node, epoch scaling.Epoch) {
+		late := w.add("d")
+		late.set(func(s *scaler) { s.reading.Endpoints = []string{"pod-1"} })
+		w.connect(late, n[0])
+		wait(0)
+		w.cut(late, n[0])
+		w.mu.Lock()
+		w.list = w.list[3:]
+		w.mu.Unlock()
+		w.lead(late, 2)
+		if late.opened() != 0 || !slices.Contains(late.scaler.ended, ending{epoch, scaling.OutcomeSlept}) ||
+			!slices.Equal(late.scaler.condemned[shop], []string{"pod-1"}) {
+			t.Errorf("it opened at %v, having found out %v", late.opened(), late.scaler.ended)
+		}
+	})
+}
+
+func TestTheNextLeaderFindsOutWhatBecameOfItsOwnHolds(t *testing.T) {
+	lost(t, func(w *world, n []*node, epoch scaling.Epoch) {
+		w.cut(n[1], n[2])
+		w.lead(n[1], 2)
+		if !slices.Equal(n[1].scaler.ended, []ending{{epoch, scaling.OutcomeSlept}}) {
+			t.Errorf("got %v", n[1].scaler.ended)
+		}
+	})
+}
+
+// It does not lead, and does not know it yet: what it reads may be overtaken.
+func TestALeaderDoesNotJudgeANewerOne(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		n[1].set(func(s *scaler) { s.held[shop] = scaling.Epoch{Term: 3, Leader: "newer/1"} })
+		w.lead(n[0], 2)
+		w.connectAll()
+		wait(time.Second)
+		if len(n[1].outcomes()) > 0 || n[0].scaler.reads > 0 {
+			t.Errorf("it does: %v", n[1].outcomes())
+		}
+	})
+}
+
+// An aborted fence may have been preceded by a sleep that not all have heard of.
+func TestWhatIsCondemnedBesidesAnAbortedFenceIsCondemned(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		w.connectAll()
+		n[1].Received(n[0].id, peers.Message{Outcome: &peers.Outcome{Target: peers.Target(shop), Condemned: []string{"pod-1"}}})
+		if got := n[1].scaler.condemned[shop]; !slices.Equal(got, []string{"pod-1"}) {
+			t.Errorf("got %v", got)
+		}
 	})
 }
