@@ -286,6 +286,7 @@ func TestASleepIsWrittenAtOnceOrNotAtAll(t *testing.T) {
 // Who allows a sleep is asked last, so that as little as can be happens in between, and again for every attempt.
 func TestWhoAllowsASleepIsAskedBeforeEachWriteThatLowers(t *testing.T) {
 	t.Parallel()
+	newWorld(t).define(t, "Napper", true) // no controller writes its status: a conflict is the test's
 	no := errors.New("somebody has come")
 	for _, test := range []struct {
 		what              string
@@ -309,9 +310,9 @@ func TestWhoAllowsASleepIsAskedBeforeEachWriteThatLowers(t *testing.T) {
 		t.Run(test.what, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			d := w.deployment(t, "shop", test.spec)
-			ref := w.ref("apps/v1", "Deployment", "shop")
-			w.follow(t, ref).until(t, "is settled", func(s State) bool { return s.Spec == test.spec && s.Settled })
+			o := w.custom(t, "Napper", "shop", int64(test.spec))
+			ref := w.ref("test.example.com/v1", "Napper", "shop")
+			w.follow(t, ref).untilSpec(t, test.spec)
 			asked, puts := 0, 0
 			w.wire.answering(func(r *http.Request) int {
 				if r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, "/scale") {
@@ -341,7 +342,7 @@ func TestWhoAllowsASleepIsAskedBeforeEachWriteThatLowers(t *testing.T) {
 			if asked != test.asked {
 				t.Errorf("asked %d times, want %d", asked, test.asked)
 			}
-			if got := w.spec(t, d); got != test.want {
+			if got := w.spec(t, o); got != test.want {
 				t.Errorf("it has %d, want %d", got, test.want)
 			}
 		})
