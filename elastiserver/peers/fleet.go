@@ -54,10 +54,11 @@ type Link interface {
 	Send(m Message) error
 }
 
-// CapacityHandler divides the endpoints' capacity among the activators. Its methods are called without locks held.
+// CapacityHandler divides the endpoints' capacity among the activators. Its methods may be called with locks held, and must
+// not call the Fleet: [Capacity] calls it from a goroutine of its own.
 type CapacityHandler interface {
 	Received(peer PeerID, m Message) // a Borrow, Cancel, Lend or Return, in order for each peer
-	Members(connected []PeerID)      // who is connected, sorted, after each change; calls may be concurrent
+	Members(connected []PeerID)      // who is connected, sorted, after each change and in their order
 }
 
 // Fleet is the other activators. Any method may be called by anybody at any time, but a transport calls Connected, Received
@@ -264,13 +265,13 @@ func (f *Fleet) changed() {
 	for id := range f.peers {
 		connected = append(connected, id)
 	}
+	slices.Sort(connected)
+	if f.Capacity != nil {
+		f.Capacity.Members(connected) // in the order of the changes
+	}
 	open := f.mayOpen()
 	f.mu.Unlock()
 
-	slices.Sort(connected)
-	if f.Capacity != nil {
-		f.Capacity.Members(connected)
-	}
 	if leads {
 		f.Scaler.Lead()
 	}
