@@ -374,7 +374,7 @@ func (l *lifecycle) written(now time.Time, e event) {
 		if e.err != nil {
 			outcome = OutcomeUnsure
 		}
-		l.slept(now, outcome)
+		l.slept(now, outcome, true)
 	}
 	if was == writingSleep {
 		l.wakeIfWanted(now, e.activity)

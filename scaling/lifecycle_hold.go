@@ -17,6 +17,7 @@ type held struct {
 	idleFor  time.Duration // for how long nobody may have used the target
 	at       time.Time     // since when
 	recallAt time.Time     // when to ask the platform how it ended; zero: it is being asked
+	heard    bool          // a snapshot has come since: it may show what came of the fence, and none may follow
 }
 
 // hold answers the leader of a fleet that wants to put the target to sleep: no, or it puts up the fence and answers then.
@@ -73,6 +74,7 @@ func (l *lifecycle) recalled(now time.Time, e event) {
 
 // release ends what we hold.
 func (l *lifecycle) release(now time.Time, e event, outcome Outcome) {
+	heard := l.held.heard
 	l.held = nil
 	l.fencing().sentences++
 	if outcome == OutcomeAborted {
@@ -87,7 +89,7 @@ func (l *lifecycle) release(now time.Time, e event, outcome Outcome) {
 	if l.spec > l.policy.min {
 		l.prior = l.spec
 	}
-	l.slept(now, outcome)
+	l.slept(now, outcome, !heard)
 	l.wakeIfWanted(now, e.activity)
 	l.publish()
 }

@@ -83,9 +83,10 @@ func (l *lifecycle) asked(now time.Time, e event) {
 	}
 }
 
-// slept is a sleep that was written, by us or by the leader whose fence we held.
-func (l *lifecycle) slept(now time.Time, outcome Outcome) {
-	l.recorded(now, l.policy.min, l.shown > l.policy.min && outcome == OutcomeSlept)
+// slept is a sleep that was written, by us or by the leader whose fence we held. unseen says that no snapshot can have shown it
+// yet.
+func (l *lifecycle) slept(now time.Time, outcome Outcome, unseen bool) {
+	l.recorded(now, l.policy.min, l.shown > l.policy.min && outcome == OutcomeSlept && unseen)
 	l.sleptAt = now
 	for _, sn := range l.snapshots {
 		l.condemn(sn)
