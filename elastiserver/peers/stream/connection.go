@@ -40,11 +40,10 @@ type connection struct {
 	patience time.Duration
 }
 
-// newConnection returns a connection at its handshake, all of which has to be done at a time.
-func newConnection(conn net.Conn, until time.Time) *connection {
+// newConnection returns a connection at its handshake, whose time the caller bounds.
+func newConnection(conn net.Conn) *connection {
 	c := &connection{Conn: conn, left: maxHandshake}
 	c.lines = bufio.NewReaderSize(c, readAhead)
-	conn.SetDeadline(until)
 	return c
 }
 
@@ -68,7 +67,6 @@ func (c *connection) Read(p []byte) (int, error) {
 
 // open ends the handshake: from now on only silence is bounded.
 func (c *connection) open() {
-	c.Conn.SetDeadline(time.Time{})
 	c.left, c.patience = -1, patience
 }
 

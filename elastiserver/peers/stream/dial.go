@@ -23,7 +23,7 @@ const (
 // dialer keeps a stream with a member of a greater id than ours. Its goroutine is in keep.
 type dialer struct {
 	id      string
-	changed chan struct{} // holds an element if the addresses are others than they were
+	changed chan struct{} // holds an element if the addresses are others than they were, or it is a member no more
 }
 
 // keep dials for as long as d's pod is a member and ctx has not ended.
@@ -34,6 +34,14 @@ func (m *Mesh) keep(ctx context.Context, d *dialer) {
 		member, ok := m.wanted(ctx, d)
 		if !ok {
 			return
+		}
+		if len(member.Addresses) == 0 {
+			failing = time.Now()
+			select {
+			case <-d.changed:
+			case <-ctx.Done():
+			}
+			continue
 		}
 		opened, err := m.attempt(ctx, member, try)
 		logger := m.logger.With(zap.String("peer", member.Name), zap.String("id", member.ID))
@@ -75,11 +83,8 @@ func (m *Mesh) wanted(ctx context.Context, d *dialer) (Member, bool) {
 	return member, true
 }
 
-// attempt dials one of the member's addresses, and serves the stream until it is over. opened is zero if there was none.
+// attempt dials one of the member's addresses (there is one), and serves the stream until it is over. opened is zero if there was none.
 func (m *Mesh) attempt(ctx context.Context, member Member, try int) (opened time.Time, err error) {
-	if len(member.Addresses) == 0 {
-		return time.Time{}, errors.New("it has no address yet")
-	}
 	peer, c, err := m.call(ctx, member.ID, member.Addresses[try%len(member.Addresses)])
 	if err != nil {
 		return time.Time{}, err
@@ -90,8 +95,7 @@ func (m *Mesh) attempt(ctx context.Context, member Member, try int) (opened time
 
 // call does the handshake with a member that we dial.
 func (m *Mesh) call(ctx context.Context, id string, address netip.AddrPort) (Peer, *connection, error) {
-	until := time.Now().Add(handshakeTime)
-	ctx, cancel := context.WithDeadline(ctx, until)
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	token, err := m.options.Token()
 	if err != nil {
@@ -104,7 +108,7 @@ func (m *Mesh) call(ctx context.Context, id string, address netip.AddrPort) (Pee
 		return Peer{}, nil, err
 	}
 	conn := tls.Client(plain, config)
-	c := newConnection(conn, until)
+	c := newConnection(conn)
 	stop := context.AfterFunc(ctx, c.cutOff)
 	defer stop()
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -58,7 +58,7 @@ func TestTheLongestLineAndEmptyOnes(t *testing.T) {
 func TestALineThatCannotBeSentEndsTheStream(t *testing.T) {
 	for _, line := range []string{"", "a\nb", "a\n", strings.Repeat("x", maxLine+1)} {
 		near, far := net.Pipe()
-		l := newLink(newConnection(near, time.Time{}))
+		l := newLink(newConnection(near))
 		if err := l.Send([]byte(line)); !errors.Is(err, errLine) {
 			t.Errorf("%.10q: got %v", line, err)
 		}
@@ -98,7 +98,7 @@ func FuzzLines(f *testing.F) {
 		if n < 1 || limit < 0 || limit > maxLine {
 			t.Skip()
 		}
-		c := newConnection(played{from: parts{bytes.NewReader(text), n}}, time.Time{})
+		c := newConnection(played{from: parts{bytes.NewReader(text), n}})
 		c.open()
 		whole := bytes.Split(text, []byte{'\n'})
 		rest := whole[len(whole)-1]
@@ -128,6 +128,38 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
+// endless says something, and then the same again and again.
+type endless struct {
+	first, again string
+	said         int
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	n := copy(b, e.first)
+	e.first = e.first[n:]
+	if n == 0 {
+		n = copy(b, e.again)
+	}
+	e.said += n
+	return n, nil
+}
+
+func TestAnAnswerWithoutEndIsGivenUp(t *testing.T) {
+	for _, e := range []*endless{
+		{first: "HTTP/1.1 101 x\r\n", again: "a: b\r\n"},
+		{again: "HTTP/1.1 101 x"},
+		{again: "HTTP/1.1 100 Continue\r\n\r\n"},
+		{first: "HTTP/1.1 503 x\r\n\r\n", again: "body"},
+	} {
+		if err := newConnection(played{from: e}).ask(t.Context(), "x", "token"); err == nil {
+			t.Errorf("%q, and %q again and again, is taken for an upgrade", e.first, e.again)
+		}
+		if e.said > maxHandshake {
+			t.Errorf("%d bytes of %q were read", e.said, e.again)
+		}
+	}
+}
+
 // FuzzAnswer plays a dialled side to ask and readHello.
 func FuzzAnswer(f *testing.F) {
 	const good = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: dormouse-peers\r\n\r\n"
@@ -137,7 +169,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 101 x\r\nTransfer-Encoding: chunked\r\nUpgrade: dormouse-peers\r\n\r\n5\r\n" + hello("b", "x")))
 	f.Add([]byte("\xff\x00garbage"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c := newConnection(played{from: bytes.NewReader(text)}, time.Time{})
+		c := newConnection(played{from: bytes.NewReader(text)})
 		if err := c.ask(t.Context(), "x", "token"); err != nil {
 			return
 		}
@@ -166,7 +198,7 @@ func FuzzHello(f *testing.F) {
 			return
 		}
 		var sent bytes.Buffer
-		if err := newConnection(copied{played{}, &sent}, time.Time{}).sendHello(peer); err != nil {
+		if err := newConnection(copied{played{}, &sent}).sendHello(peer); err != nil {
 			t.Fatal(err)
 		}
 		again, err := parseHello(sent.Bytes())

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -55,8 +54,7 @@ func (m *Mesh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer does the handshake with who dials us. The connection is nil if it came to nothing, which was told then.
 func (m *Mesh) answer(ctx context.Context, w http.ResponseWriter, r *http.Request) (Peer, *connection) {
-	until := time.Now().Add(handshakeTime)
-	ctx, cancel := context.WithDeadline(ctx, until)
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	id, err := m.options.Authorizer.Peer(r.WithContext(ctx))
 	if err != nil {
@@ -74,7 +72,7 @@ func (m *Mesh) answer(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		m.refuse(w, http.StatusServiceUnavailable, "This server cannot upgrade a connection.")
 		return Peer{}, nil
 	}
-	c := newConnection(conn, until)
+	c := newConnection(conn)
 	stop := context.AfterFunc(ctx, c.cutOff)
 	defer stop()
 	peer, status, err := m.greet(c, id, buffer.Reader.Buffered())

@@ -131,12 +131,13 @@ func (m *Mesh) Set(members []Member) {
 		}
 		member.Addresses = slices.Clone(member.Addresses)
 		m.members[member.ID] = member
-		d := m.dialers[member.ID]
-		if d == nil {
+		if m.dialers[member.ID] == nil {
 			m.dial(member.ID)
-			continue
 		}
-		if old, ok := before[member.ID]; !ok || !slices.Equal(old.Addresses, member.Addresses) {
+	}
+	for id, d := range m.dialers {
+		old, was := before[id]
+		if now, is := m.members[id]; was != is || !slices.Equal(old.Addresses, now.Addresses) {
 			select {
 			case d.changed <- struct{}{}:
 			default:

@@ -36,6 +36,9 @@ func TestEveryTwoOfThreeHaveAStream(t *testing.T) {
 		}
 	}
 	for _, n := range nodes {
+		if got := n.handler.statuses(); len(got) != 0 {
+			t.Errorf("%s was asked for streams that it refused: %v", n.mesh.own.ID, got)
+		}
 		for _, other := range nodes {
 			if n == other {
 				continue
@@ -92,6 +95,14 @@ func TestWhatWaitsIsSentBeforeAnEndInGoodOrder(t *testing.T) {
 			introduce(a, b)
 			link := a.handler.awaitPeer("b")
 			b.handler.awaitPeer("a")
+			back := b.handler.link("a")
+			talked := make(chan struct{})
+			go func() { // what comes from there meanwhile takes nothing back
+				defer close(talked)
+				for tick := time.Tick(time.Millisecond); back.Send([]byte(strings.Repeat("y", 10000))) == nil; {
+					<-tick
+				}
+			}()
 			const lines = 3000
 			for range lines {
 				if err := link.Send([]byte(strings.Repeat("x", 1000))); err != nil {
@@ -103,6 +114,7 @@ func TestWhatWaitsIsSentBeforeAnEndInGoodOrder(t *testing.T) {
 				t.Error("a line was taken after the end")
 			}
 			b.handler.awaitEnd("a", 1, 5*time.Second)
+			<-talked
 			if got := len(b.handler.linesOf("a")); got != lines {
 				t.Errorf("%d lines arrived, want %d", got, lines)
 			}
@@ -115,7 +127,8 @@ func TestAMemberIsDialledAsSoonAsItHasAnAddress(t *testing.T) {
 	ca := newAuthority(t)
 	a := newNode(t, nodeOptions{id: "a", authority: ca})
 	b := newNode(t, nodeOptions{id: "b", authority: ca})
-	a.mesh.Set([]Member{{ID: "b"}})
+	a.mesh.Set([]Member{{ID: "b"}, {ID: "c"}})
+	<-time.After(100 * time.Millisecond) // now that is known, in all likelihood
 	a.mesh.Set([]Member{b.member()})
 	a.handler.awaitPeer("b")
 	b.handler.awaitPeer("a")
@@ -152,6 +165,34 @@ func TestANewProcessTakesThePlaceOfTheOneBefore(t *testing.T) {
 		old = next
 	}
 	eventually(t, time.Second, "its lines arrive", func() bool { return len(b.handler.linesOf("a")) == 3 })
+}
+
+func TestTheNextStreamWaitsForTheEndOfTheOneBefore(t *testing.T) {
+	ca := newAuthority(t)
+	release := make(chan struct{})
+	b := newNode(t, nodeOptions{id: "b", authority: ca, received: func(Peer, []byte) error {
+		<-release
+		return nil
+	}})
+	var strangers []*stranger
+	for i := range 3 {
+		s := dialNode(t, b, ca)
+		s.open(t, "pod:a")
+		s.say(t, hello("a", fmt.Sprint(i))+"line\n")
+		strangers = append(strangers, s)
+		if i == 0 {
+			eventually(t, time.Second, "its line is being received", func() bool { return len(b.handler.linesOf("a")) == 1 })
+		}
+	}
+	strangers[0].awaitEnd(t)
+	if begun, ended := b.handler.count("a"); begun != 1 || ended != 0 || b.handler.incarnation("a") != "0" {
+		t.Errorf("%d streams began and %d ended while a line of the first was being received", begun, ended)
+	}
+	close(release)
+	eventually(t, time.Second, "one takes the place of all", func() bool {
+		begun, ended := b.handler.count("a")
+		return begun == ended+1 && b.handler.incarnation("a") != "0" && len(b.handler.linesOf("a")) == begun
+	})
 }
 
 func TestAProcessThatRestartsIsFound(t *testing.T) {

@@ -108,6 +108,7 @@ type nodeOptions struct {
 	authority              *authority
 	trusts                 *authority // nil: authority
 	received               func(peer Peer, line []byte) error
+	handler                Handler // nil: a recorder
 }
 
 func newNode(t *testing.T, o nodeOptions) *node {
@@ -119,9 +120,12 @@ func newNode(t *testing.T, o nodeOptions) *node {
 		o.trusts = o.authority
 	}
 	n := &node{handler: newRecorder(t, o.received)}
+	if o.handler == nil {
+		o.handler = n.handler
+	}
 	n.mesh = New(Options{
 		ID: o.id, Name: "pod-" + o.id, Incarnation: o.incarnation, Version: "test",
-		Logger: zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), Handler: n.handler, Authorizer: tokens{},
+		Logger: zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), Handler: o.handler, Authorizer: tokens{},
 		TLS: o.trusts.client, Token: func() (string, error) { return o.token, nil }, Refused: n.handler.refuse,
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
