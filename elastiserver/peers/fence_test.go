@@ -245,7 +245,7 @@ func TestAMemberThatAcknowledgesTwiceDoesNotSpeakForAnother(t *testing.T) {
 
 // It has not heard of the other one's term but by its fence.
 func TestALeaderThatIsAskedByANewerOneLeadsNoLonger(t *testing.T) {
-	inWorld(t, "ab", func(w *world, n []*node) {
+	inWorld(t, "ab", func(_ *world, n []*node) {
 		n[0].Leader("a", 1, true)
 		n[0].willHold()
 		n[0].Connected(n[1].id, newLink(t, n[0], n[1]))
