@@ -36,7 +36,8 @@ type core struct {
 	metrics  *http.Server // or nil
 	profiles *http.Server // or nil
 	sockets  sockets
-	door     *door // nil: the control port is for loopback alone
+	draining chan struct{} // closed when the proxy begins to drain; or nil: nobody wants to know
+	door     *door         // nil: the control port is for loopback alone
 }
 
 // sockets are the listeners; those that are off are nil.
@@ -176,6 +177,12 @@ func (c *core) run(ctx context.Context, reload, announce func(), parts ...part) 
 	// What serves the proxy outlives the signal that ends the proxy.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	proxying, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(serving, cancel)
+	if c.draining != nil {
+		context.AfterFunc(proxying, func() { close(c.draining) })
+	}
 	var group errgroup.Group
 	// A part that ends before its time takes the rest down.
 	for _, p := range append(parts, c.parts()...) {
@@ -187,9 +194,6 @@ func (c *core) run(ctx context.Context, reload, announce func(), parts ...part) 
 			return nil
 		})
 	}
-	proxying, cancel := context.WithCancel(ctx)
-	defer cancel()
-	context.AfterFunc(serving, cancel)
 	group.Go(func() error {
 		defer stop()
 		return c.proxy.Run(proxying)

@@ -44,12 +44,13 @@ type clusterOptions struct {
 	hostClaims    map[string]string
 	ports         string
 	peersSelector string
+	lease         string
 
 	http, https, control, metrics string
 	tlsCert, tlsKey               string
 
 	// Of this pod, from the environment; empty: we are none.
-	podName, podNamespace string
+	podName, podNamespace, podUID string
 }
 
 func serveCommand() *cobra.Command {
@@ -59,14 +60,14 @@ func serveCommand() *cobra.Command {
 		Short: "Front the ElasticServices of a Kubernetes cluster: wake each at its first request, put it to sleep when idle",
 		Long: `Front the ElasticServices of a Kubernetes cluster: wake each at its first request, put it to sleep when idle.
 
-In a pod it uses the pod's service account, and needs $POD_NAME and $POD_NAMESPACE. Elsewhere it uses --kubeconfig, or what
+In a pod it uses the pod's service account, and needs $POD_NAME, $POD_NAMESPACE and $POD_UID. Elsewhere it uses --kubeconfig, or what
 kubectl would use. The Helm chart sets all of it. SIGTERM finishes what is open; a second one does not wait.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
 			}
-			o.podName, o.podNamespace = os.Getenv("POD_NAME"), os.Getenv("POD_NAMESPACE")
+			o.podName, o.podNamespace, o.podUID = os.Getenv("POD_NAME"), os.Getenv("POD_NAMESPACE"), os.Getenv("POD_UID")
 			if err := o.check(); err != nil {
 				return err
 			}
@@ -89,6 +90,7 @@ func (o *clusterOptions) registerServe(cmd *cobra.Command) {
 	flags.StringVar(&o.clusterDomain, "cluster-domain", "cluster.local", "what the cluster's DNS names end in")
 	flags.StringToStringVar(&o.hostClaims, "host-claims", nil, "hosts that only one namespace may route, such as shop.example.com=web")
 	flags.StringVar(&o.ports, "ports", "10000-29999", "the ports that ElasticServices get one of their own from")
+	flags.StringVar(&o.lease, "lease", "dormouse", "the Lease in $POD_NAMESPACE by which the activators choose the one that puts targets to sleep")
 	flags.StringVar(&o.peersSelector, "peers-selector", "", "labels of the activators' pods, in $POD_NAMESPACE")
 	flags.StringVar(&o.http, "http", ":8080", "where clients connect, in clear text; empty: nowhere")
 	flags.StringVar(&o.https, "https", "", "where clients connect by TLS, such as :8443; empty: nowhere")
@@ -127,8 +129,11 @@ func (o *clusterOptions) check() error {
 	if o.podNamespace != "" && o.peersSelector == "" {
 		bad("peers-selector", "in a pod, name the labels that all activators have, such as app.kubernetes.io/name=dormouse")
 	}
-	if (o.podName == "") != (o.podNamespace == "") {
-		problems = append(problems, errors.New("$POD_NAME and $POD_NAMESPACE belong together; set both, or neither"))
+	if (o.podName == "") != (o.podNamespace == "") || (o.podName == "") != (o.podUID == "") {
+		problems = append(problems, errors.New("$POD_NAME, $POD_NAMESPACE and $POD_UID belong together; set all, or none"))
+	}
+	if len(validation.IsDNS1123Subdomain(o.lease)) > 0 {
+		bad("lease", "%q is no name of a Lease; use one such as dormouse", o.lease)
 	}
 	if (o.tlsCert == "") != (o.tlsKey == "") {
 		bad("tls-cert", "--tls-cert and --tls-key belong together; set both, or neither")
@@ -176,6 +181,7 @@ type replica struct {
 	members   *members.Members
 	resources *resource.Controller
 	mirror    *mirror.Mirror
+	fleet     *fleet // nil: this activator is no pod, and the only one
 }
 
 // runServe runs until ctx ends and all that is open is finished.
@@ -185,7 +191,7 @@ func runServe(ctx context.Context, o *clusterOptions, logger *zap.Logger) error 
 	if err != nil {
 		return err
 	}
-	r := &replica{core: core{options: &o.options, logger: logger}, options: o}
+	r := &replica{core: core{options: &o.options, logger: logger, draining: make(chan struct{})}, options: o}
 	if err := r.listen(ctx, addresses{
 		http: o.http, https: o.https, control: o.control, metrics: o.metrics,
 		callersKnown: o.on(),
@@ -202,15 +208,15 @@ func runServe(ctx context.Context, o *clusterOptions, logger *zap.Logger) error 
 	if r.door != nil {
 		r.door.open(&r.sockets)
 	}
-	return r.core.run(ctx, func() {}, r.announce,
-		part{"cache", r.cluster.Cache.Start},
-		part{"members", r.members.Run},
-		part{"endpoints", r.backend.Run},
-		part{"resources", r.resources.Run},
-		part{"mirror", r.mirror.Run},
-		part{"restraint", r.restrain},
-		part{"certificates", r.keepCertificates},
-	)
+	parts := []part{
+		{"cache", r.cluster.Cache.Start},
+		{"members", r.members.Run},
+		{"endpoints", r.backend.Run},
+		{"resources", r.resources.Run},
+		{"mirror", r.mirror.Run},
+		{"certificates", r.keepCertificates},
+	}
+	return r.core.run(ctx, func() {}, r.announce, append(parts, r.fleet.parts(r.draining)...)...)
 }
 
 // assemble makes the parts and connects them. Nothing runs yet.
@@ -239,7 +245,7 @@ func (r *replica) assemble(config *rest.Config) (err error) {
 	if r.door, err = newDoor(r.options, r.cluster.Kube, r.counters, r.logger.Named("control")); err != nil {
 		return err
 	}
-	r.scaler.Join(lone{r.members})
+	r.join()
 	r.gates.Notify = func(key scaling.Key) {
 		r.elasti.Notify(key)
 		r.backend.Awaited(key)
@@ -297,44 +303,27 @@ func (r *replica) adopt(definitions []*kube.Definition, ports map[int32]scaling.
 	return conflicts
 }
 
-// restrain keeps everything awake while other activators are there: they may be serving what is idle here.
-func (r *replica) restrain(ctx context.Context) error {
-	changed := make(chan struct{}, 1)
-	r.members.Subscribe(func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	})
-	for {
-		r.scaler.Lead()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		}
+// maySleep is asked just before a scale is lowered. Its answer no is for certain, so nothing is written.
+func (r *replica) maySleep(ctx context.Context, target scaling.Target) error {
+	if r.fleet == nil {
+		return nil
 	}
-}
-
-// maySleep asks the API server, just before a scale is lowered, whether another activator has come. Its answer no is for
-// certain, so nothing is written.
-func (r *replica) maySleep(ctx context.Context, _ scaling.Target) error {
-	if err := r.members.Check(ctx); err != nil {
-		return &scaling.Failure{Reason: scaling.ReasonScaleFailed, Message: err.Error()}
-	}
-	return nil
+	return r.fleet.May(ctx, target)
 }
 
 // sleepSuspended tells why nothing is put to sleep at present, or "".
 func (r *replica) sleepSuspended() string {
-	if r.members.Alone() {
+	if r.fleet == nil {
 		return ""
 	}
 	if err := r.members.Problem(); err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("%d activators run; nothing is put to sleep before there is one only", len(r.members.All()))
+	return r.fleet.Suspended()
 }
+
+// leads tells whether this activator is the one that keeps what all of them use.
+func (r *replica) leads() bool { return r.fleet == nil || r.fleet.Leads() }
 
 // withdrawn waits until nothing leads to this activator any more, or ctx ends.
 func (r *replica) withdrawn(ctx context.Context) {
@@ -373,13 +362,3 @@ func logKubernetes(logger *zap.Logger) {
 	klog.SetLogger(sink)
 	ctrllog.SetLogger(sink)
 }
-
-// lone leads while it is alone.
-type lone struct{ members *members.Members }
-
-func (l lone) Leads() bool                                              { return l.members.Alone() }
-func (l lone) Activity(scaling.Target) (a scaling.Activity, known bool) { return a, true }
-func (l lone) Fence(r scaling.FenceRequest)                             { go r.Done(nil, nil) }
-func (l lone) Lift(scaling.Target, scaling.Outcome, []string)           {}
-func (l lone) Revoke(scaling.Target, scaling.Epoch)                     {}
-func (l lone) Sleep(context.Context, scaling.Key) error                 { return scaling.ErrNoLeader }

@@ -22,14 +22,14 @@ func TestMistakesInTheFlagsOfServeAreNamed(t *testing.T) {
 		"https without a key":   {[]string{"--https=:8443"}, nil, "--https: :8443 needs a certificate; set --tls-cert and --tls-key"},
 		"half a certificate":    {[]string{"--tls-cert=tls.crt"}, nil, "--tls-cert and --tls-key belong together"},
 		"a pod without peers":   {nil, map[string]string{"POD_NAME": "a", "POD_NAMESPACE": "b"}, "--peers-selector: in a pod, name the labels"},
-		"half a pod":            {nil, map[string]string{"POD_NAME": "a"}, "$POD_NAME and $POD_NAMESPACE belong together"},
+		"half a pod":            {nil, map[string]string{"POD_NAME": "a"}, "$POD_NAME, $POD_NAMESPACE and $POD_UID belong together"},
 		"those of all":          {[]string{"--max-held-requests=-1"}, nil, "--max-held-requests: -1 is negative"},
 		"several at once":       {[]string{"--ports=x", "--namespaces=Web"}, nil, "--namespaces"},
 		"an unknown kubeconfig": {[]string{"--kubeconfig=/nonexistent"}, nil, "--kubeconfig: "},
 		"an open control port":  {[]string{"--kubeconfig=testdata/kubeconfig", "--http=127.0.0.1:0", "--metrics=127.0.0.1:0", "--control=0.0.0.0:0"}, nil, "--control: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, variable := range []string{"POD_NAME", "POD_NAMESPACE"} {
+			for _, variable := range []string{"POD_NAME", "POD_NAMESPACE", "POD_UID"} {
 				t.Setenv(variable, test.env[variable])
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -194,7 +194,7 @@ func (r *replica) keepCertificates(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	return r.door.keep(ctx, r.members.First)
+	return r.door.keep(ctx, r.leads)
 }
 
 // caller is a user of the cluster.

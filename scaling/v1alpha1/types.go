@@ -391,7 +391,8 @@ const (
 	// ConditionContended is True when another writer reverted the scale again and again, so that the target is not put to
 	// sleep any more.
 	ConditionContended = "Contended"
-	// ConditionSleepSuspended is True while the target is not put to sleep because several activators run.
+	// ConditionSleepSuspended is True while the target is not put to sleep because no activator leads, or because one of them is
+	// silent and may be using it.
 	ConditionSleepSuspended = "SleepSuspended"
 )
 

@@ -144,7 +144,7 @@ func serve(t *testing.T, c *cluster.Cluster, client *kubernetes.Clientset, value
 	p.cmd = exec.CommandContext(t.Context(), p.path, "serve", "--kubeconfig="+p.kubeconfig, "--namespaces="+p.namespaces,
 		"--http="+p.http, "--metrics=127.0.0.1:0", "--control=", "--peers-selector="+strings.Join(selector, ","),
 		"--shutdown-delay=0s", "--log-level=debug")
-	p.cmd.Env = append(os.Environ(), "POD_NAME="+pod.Name, "POD_NAMESPACE="+space, "NO_PROXY=*", "no_proxy=*")
+	p.cmd.Env = append(os.Environ(), "POD_NAME="+pod.Name, "POD_NAMESPACE="+space, "POD_UID="+string(pod.UID), "NO_PROXY=*", "no_proxy=*")
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	if err := p.cmd.Start(); err != nil {

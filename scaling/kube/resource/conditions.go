@@ -36,7 +36,7 @@ func (f *facts) conditions(s *v1alpha1.ElasticServiceStatus) {
 	c.ready()
 
 	c.extra(v1alpha1.ConditionHostClaimed, len(claimed) > 0, "Claimed", strings.Join(claimed, "; "), "NotClaimed")
-	c.extra(v1alpha1.ConditionSleepSuspended, f.suspended != "", "SeveralActivators", f.suspended, "NotSuspended")
+	c.extra(v1alpha1.ConditionSleepSuspended, f.suspended != "", "FleetIncomplete", f.suspended, "NotSuspended")
 	if f.heard() {
 		c.extra(v1alpha1.ConditionNoTrafficYet, f.state.NoTrafficYet, "NothingCarried",
 			"the target is not put to sleep before Dormouse has carried a request for it: who uses it may not have been switched yet", "Carried")

@@ -191,7 +191,7 @@ func TestWhatOthersFindIsReported(t *testing.T) {
 	w.controller.touch(w.key("shop"))
 	w.awaitCondition("shop", "EndpointsFound", "False NoService: there is no Service shop")
 	w.awaitCondition("shop", "Ready", "False NoService: there is no Service shop")
-	w.awaitCondition("shop", "SleepSuspended", "True SeveralActivators: 2 activators run")
+	w.awaitCondition("shop", "SleepSuspended", "True FleetIncomplete: 2 activators run")
 }
 
 func TestALifeIsToldOnce(t *testing.T) {

@@ -168,7 +168,7 @@ func TestConditionsOutOfTheOrdinaryComeAndStayAsFalse(t *testing.T) {
 	for conditionType, want := range map[string]string{
 		"HostClaimed":    "True Claimed: host a belongs to x/y; host b belongs to x/y",
 		"Accepted":       "True RoutesRefused: host c can never match; annotation is ignored",
-		"SleepSuspended": "True SeveralActivators: 2 activators run",
+		"SleepSuspended": "True FleetIncomplete: 2 activators run",
 		"NameTaken":      "True NotOurs: m",
 		"TargetFound":    "True Found",
 		"EndpointsFound": "True Found",
