@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -53,7 +54,7 @@ func (b *bundle) next(now time.Time, names []string) (*bundle, error) {
 	if ending(newest, now) {
 		return withAuthority(b, now)
 	}
-	signed := b.leaf.CheckSignatureFrom(newest) == nil
+	signed := bytes.Equal(b.leaf.AuthorityKeyId, newest.SubjectKeyId) // hashes of the authority's key
 	settled := now.Sub(newest.NotBefore) >= backdate+settle
 	switch {
 	case !signed && settled:
