@@ -57,9 +57,6 @@ func NewConn(c net.Conn, destination *service.Destination, closed func()) *Conn 
 	return conn
 }
 
-// stamp returns the time as a positive number, of the monotonic clock: setting the machine's time changes nothing.
-func (c *Conn) stamp() int64 { return max(1, int64(time.Since(c.opened))) }
-
 // ConnContext lets a [Handler] find the Conn beneath its requests. It is http.Server's ConnContext.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if conn := connOf(c); conn != nil {
@@ -165,6 +162,9 @@ func (c *Conn) Retire() bool {
 	_ = c.Close()
 	return true
 }
+
+// stamp returns the time as a positive number, of the monotonic clock: setting the machine's time changes nothing.
+func (c *Conn) stamp() int64 { return max(1, int64(time.Since(c.opened))) }
 
 // serving notes that a request is being served, which net/http may have read with one before it.
 func (c *Conn) serving(http2 bool) {
