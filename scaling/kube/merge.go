@@ -88,7 +88,7 @@ func (in *source) list() (names map[types.UID]string, listings map[types.UID][]l
 				continue
 			}
 			address, err := netip.ParseAddr(e.Addresses[0]) // consumers are to ignore the others
-			if err != nil || in.own(address.Unmap()) {
+			if err != nil || in.forbidden(address.Unmap()) {
 				continue
 			}
 			uid := e.TargetRef.UID
@@ -154,12 +154,19 @@ func (in *source) locate(c *candidate, addresses []netip.Addr) {
 	}
 	best := -1
 	for _, address := range addresses {
-		if rank := in.rank(address); (best < 0 || rank < best) && !in.own(address) {
+		if rank := in.rank(address); (best < 0 || rank < best) && !in.forbidden(address) {
 			best = rank
 			c.address, c.verified = netip.AddrPortFrom(address, uint16(number)), true //nolint:gosec // the API allows 1 to 65535
 			c.protocol = in.protocolOf(&discoveryv1.EndpointPort{AppProtocol: in.port.AppProtocol})
 		}
 	}
+}
+
+// forbidden reports that no request may go to an address, whoever says that it is a pod's: an activator's own, and those that
+// mean something else on each machine, such as the loopback that our control port is on, and 169.254.169.254, where clouds
+// tell a machine's secrets. The API server lets them into no EndpointSlice; the proxy does not rely on that.
+func (in *source) forbidden(address netip.Addr) bool {
+	return !address.IsGlobalUnicast() || address.Zone() != "" || in.own(address)
 }
 
 // rank is the place of an address's family among those of the Service.

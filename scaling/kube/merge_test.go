@@ -257,6 +257,36 @@ func TestAPodThatEndsIsNoCandidateWhateverSlicesSay(t *testing.T) {
 	}
 }
 
+func TestAnAddressThatIsNoPodsIsNoEndpoint(t *testing.T) {
+	for _, address := range []string{
+		"127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "169.254.169.254", "169.254.0.1", "fe80::1", "::ffff:169.254.169.254",
+		"224.0.0.1", "ff02::1", "255.255.255.255",
+	} {
+		for where, in := range map[string]*source{
+			"a slice": {
+				slices: []*discoveryv1.EndpointSlice{slice("http:80", "a "+address)},
+				podIPs: func(types.UID) ([]netip.Addr, bool) { return nil, false },
+			},
+			"a slice and the pod": {
+				slices: []*discoveryv1.EndpointSlice{slice("http:80", "a "+address)},
+				podIPs: func(types.UID) ([]netip.Addr, bool) { return []netip.Addr{netip.MustParseAddr(address).Unmap()}, true },
+			},
+			"a pod that no slice has": {
+				pods:   map[types.UID]*corev1.Pod{"a": livePod("a", address)},
+				podIPs: func(types.UID) ([]netip.Addr, bool) { return nil, false },
+			},
+		} {
+			in.namespace, in.port = "web", &corev1.ServicePort{Name: "http", Port: 80, TargetPort: intstr.FromInt32(80)}
+			in.own = func(netip.Addr) bool { return false }
+			for _, c := range in.merge() {
+				if c.address.IsValid() {
+					t.Errorf("%s at %s is a candidate: %q", where, address, sayCandidates([]candidate{c}))
+				}
+			}
+		}
+	}
+}
+
 // TestMergingFollowsAModel spreads the endpoints of pods over slices at random, and compares with what is so by
 // construction.
 func TestMergingFollowsAModel(t *testing.T) {
