@@ -60,6 +60,7 @@ func TestAnActivatorGetsAlongWithItsRights(t *testing.T) {
 			kubectl(t, c, "", "wait", "--for=condition=Established", "--timeout=30s", "crd/elasticservices.dormouse.dev")
 			a := serve(t, c, client, values)
 			kubectl(t, c, slumber, "create", "--filename", "-")
+			a.knowsItsCallers(t, c, client)
 
 			replicas(t, c, "0", "it is put to sleep")
 			ctx, cancel := context.WithCancel(t.Context())
@@ -110,7 +111,7 @@ func TestANamespaceThatIsListedCanBeDeleted(t *testing.T) {
 type process struct {
 	path, kubeconfig string
 	namespaces       string // --namespaces
-	http             string // where it listens
+	http, control    string // where it listens
 
 	cmd *exec.Cmd
 	log *bytes.Buffer // to be read when it has ended
@@ -131,7 +132,7 @@ func serve(t *testing.T, c *cluster.Cluster, client *kubernetes.Clientset, value
 	if err != nil {
 		t.Fatalf("the Deployment has no pod: %v", err)
 	}
-	p := &process{path: build(t), kubeconfig: as(t, c, pod.Spec.ServiceAccountName), http: free(t), log: new(bytes.Buffer)}
+	p := &process{path: build(t), kubeconfig: as(t, c, pod.Spec.ServiceAccountName), http: free(t), control: free(t), log: new(bytes.Buffer)}
 	if strings.Contains(values, "web") {
 		p.namespaces = "web"
 	}
@@ -142,7 +143,8 @@ func serve(t *testing.T, c *cluster.Cluster, client *kubernetes.Clientset, value
 		selector = append(selector, key+"="+pod.Labels[key])
 	}
 	p.cmd = exec.CommandContext(t.Context(), p.path, "serve", "--kubeconfig="+p.kubeconfig, "--namespaces="+p.namespaces,
-		"--http="+p.http, "--metrics=127.0.0.1:0", "--control=", "--peers-selector="+strings.Join(selector, ","),
+		"--http="+p.http, "--metrics=127.0.0.1:0",
+		"--control="+p.control, "--control-secret=dormouse-control", "--control-name="+controlName, "--peers-selector="+strings.Join(selector, ","),
 		"--shutdown-delay=0s", "--log-level=debug")
 	p.cmd.Env = append(os.Environ(), "POD_NAME="+pod.Name, "POD_NAMESPACE="+space, "POD_UID="+string(pod.UID), "NO_PROXY=*", "no_proxy=*")
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
