@@ -70,6 +70,8 @@ type Fencer interface {
 	// Revoke tells of a request that has come for a fenced target, so that its scale is not lowered if that can still be
 	// prevented. The zero Epoch is for our own fence.
 	Revoke(target Target, epoch Epoch)
+	// Found tells all that another's fence has ended in a sleep, as the platform says: the leader that could say so is lost.
+	Found(target Target, epoch Epoch, condemned []string)
 }
 
 // Reader is a Backend that can be asked how things are now, where what Watch tells lags.

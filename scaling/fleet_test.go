@@ -25,6 +25,7 @@ type fakeFleet struct {
 	ended   []Outcome
 	doomed  []string
 	revoked []Epoch
+	found   []Epoch
 	slept   []Key
 }
 
@@ -49,6 +50,13 @@ func (f *fakeFleet) Revoke(_ Target, e Epoch) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.revoked = append(f.revoked, e)
+}
+
+func (f *fakeFleet) Found(_ Target, e Epoch, condemned []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.found = append(f.found, e)
+	f.doomed = slices.Sorted(slices.Values(condemned))
 }
 
 func (f *fakeFleet) Sleep(_ context.Context, service Key) error {
@@ -266,6 +274,9 @@ func TestAHoldEndsByTheWordOfThePlatform(t *testing.T) {
 		status, _ := w.Status(w.service.Key)
 		if w.gates.isFenced(w.service.Key) || status.State != StateAsleep || len(w.Holds()) != 0 {
 			t.Errorf("%v, fenced %v, holds %v; want asleep and open", status.State, w.gates.isFenced(w.service.Key), w.Holds())
+		}
+		if want := []string{"a", "b"}; !slices.Equal(w.fleet.found, []Epoch{{Seq: 1}}) || !slices.Equal(w.fleet.doomed, want) {
+			t.Errorf("the others were told of %v and to condemn %v, want %v", w.fleet.found, w.fleet.doomed, want)
 		}
 		if c := w.Condemned()[w.service.Target]; len(c) != 2 {
 			t.Errorf("condemned %v, want a and b", c)

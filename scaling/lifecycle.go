@@ -103,9 +103,9 @@ type action struct {
 
 	idleFor   time.Duration // for ask
 	fence     uint64        // for ask
-	epoch     Epoch         // for revoke, recall
+	epoch     Epoch         // for revoke, recall, found
 	outcome   Outcome       // for end
-	condemned []string      // for end
+	condemned []string      // for end, found
 	reply     FenceReply    // for reply
 }
 
@@ -119,6 +119,7 @@ const (
 	actLift                        // let new arrivals go on
 	actReply                       // answer the leader that asked us
 	actRevoke                      // tell of a request that has come meanwhile
+	actFound                       // tell of a sleep whose leader is lost
 	actRecall                      // ask the platform what became of the leader's fence, then report evRecalled
 	actConfirm                     // ask the platform which endpoints exist, then report evConfirmed
 	actPublish                     // tell the proxy path, from view

@@ -1,6 +1,10 @@
 package scaling
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 const (
 	// recallAfter is how long we wait for the leader to say how its fence ended before we look for ourselves, and recallAgain
@@ -64,6 +68,10 @@ func (l *lifecycle) recalled(now time.Time, e event) {
 	case l.held == nil || l.held.epoch != e.epoch: // the leader has said so meanwhile
 	case e.reading != nil && e.reading.Spec <= l.policy.min:
 		l.condemnIDs(now, e.reading.Endpoints)
+		for _, sn := range l.snapshots {
+			l.condemn(sn)
+		}
+		l.do(action{kind: actFound, epoch: e.epoch, condemned: slices.Collect(maps.Keys(l.condemned))}) // before anybody wakes it
 		l.release(now, e, OutcomeSlept)
 	case now.Sub(l.held.at) >= holdMost:
 		l.release(now, e, OutcomeAborted)

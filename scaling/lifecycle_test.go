@@ -224,6 +224,8 @@ func (s *script) act(e event) wakeOutcome {
 			if s.fleet.exists {
 				s.say("revoke %d", a.epoch.Seq)
 			}
+		case actFound:
+			s.say("found %d %s", a.epoch.Seq, sorted(a.condemned))
 		case actRecall:
 			s.say("recall %d", a.epoch.Seq)
 		case actConfirm:

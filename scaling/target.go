@@ -234,6 +234,10 @@ func (t *target) carryOut(now time.Time, a action, reply func(FenceReply)) (next
 		if h.fleet != nil {
 			h.fleet.Revoke(t.id, a.epoch)
 		}
+	case actFound:
+		if h.fleet != nil {
+			h.fleet.Found(t.id, a.epoch, a.condemned)
+		}
 	case actRecall:
 		h.read(t, func(r *Reading, err error) event {
 			return event{kind: evRecalled, epoch: a.epoch, reading: r, err: err}

@@ -101,6 +101,15 @@ func (f *Fleet) Revoke(target scaling.Target, epoch scaling.Epoch) {
 	}
 }
 
+// Found implements [scaling.Fleet].
+func (f *Fleet) Found(target scaling.Target, epoch scaling.Epoch, condemned []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := &Outcome{Epoch: epoch, Target: Target(target), Slept: true, Condemned: condemned}
+	f.outcomes.remember(o)
+	f.broadcast(Message{Outcome: o})
+}
+
 // May returns nil if the scale of a target whose fence is up may be lowered by a request that is sent at once. It is
 // asked last. Having said yes it may say no to another attempt.
 func (f *Fleet) May(ctx context.Context, target scaling.Target) error {
