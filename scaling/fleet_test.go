@@ -214,18 +214,23 @@ func TestTheLeaderWritesOnceAllOthersHold(t *testing.T) {
 func TestAWriteThatCameToNothingIsAborted(t *testing.T) {
 	for name, c := range map[string]struct {
 		read, scale error
+		done        bool
 		want        Outcome
 	}{
 		"what would be taken away is not known": {read: errors.New("gone"), want: OutcomeAborted},
 		"refused for certain":                   {scale: &Failure{Reason: ReasonScaleFailed}, want: OutcomeAborted},
-		"not answered":                          {scale: errors.New("timeout"), want: OutcomeUnsure},
+		"not answered, and not done":            {scale: errors.New("timeout"), want: OutcomeAborted},
+		"not answered, but done":                {scale: errors.New("timeout"), done: true, want: OutcomeSlept},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFleet(t, func(w *fleetWorld) {
 				w.backend.readErr, w.backend.scaleErr = c.read, c.scale
 				w.after(31 * time.Second)
+				if c.done {
+					w.backend.reading.Spec = 0
+				}
 				w.fleet.fences[0].Done(nil, nil)
-				synctest.Wait()
+				w.after(4 * time.Second)
 				if !slices.Equal(w.fleet.ended, []Outcome{c.want}) {
 					t.Errorf("outcomes %v, want %v", w.fleet.ended, c.want)
 				}

@@ -18,6 +18,9 @@ const (
 	// writeTimeout bounds one scale write, and readTimeout one question of how a target is.
 	writeTimeout, readTimeout = 10 * time.Second, 2 * time.Second
 
+	// landsWithin is after how long a write that got no answer is done, or never will be. Until then we look again and again.
+	landsWithin, settleAgain = 2 * time.Second, 100 * time.Millisecond
+
 	watchRetryFirst, watchRetryMost = 100 * time.Millisecond, 10 * time.Second
 )
 
@@ -296,6 +299,9 @@ func (h *ScaleHandler) write(t *target, service *Service, replicas int32, direct
 		if err == nil {
 			err = h.backend.Scale(ctx, service, replicas)
 		}
+		if direction == metrics.Down && asFailure(err) == nil {
+			condemned, err = h.settle(ctx, service, condemned, err)
+		}
 		if !errors.Is(err, ErrBusy) {
 			h.metrics.Service(service.Key.Namespace, service.Key.Name).ScaleOperation(direction, err != nil)
 		}
@@ -318,6 +324,36 @@ func (h *ScaleHandler) doomed(ctx context.Context, service *Service) ([]string, 
 		return nil, fmt.Errorf("%w: %w", &Failure{Reason: ReasonScaleFailed, Message: "what would be taken away is not known"}, err)
 	}
 	return reading.Endpoints, nil
+}
+
+// settle looks at what came of a sleep's write, whose error says nothing for certain. It returns who is condemned: whoever has
+// come between the first look and the write goes with the others. Where the result of the write is not known it finds out, and
+// returns no error if it was done, or one that says for certain that it was not; or unknown again, if the platform does not
+// answer. Meanwhile the fence stays up: a write that lands after somebody was let through would take away what he uses.
+func (h *ScaleHandler) settle(ctx context.Context, service *Service, condemned []string, unknown error) ([]string, error) {
+	if _, reads := h.backend.(Reader); !reads {
+		return condemned, unknown
+	}
+	for landed := time.Now().Add(landsWithin); ; {
+		late := !time.Now().Before(landed)
+		reading, err := h.readNow(ctx, service)
+		if err == nil {
+			condemned = append(condemned, reading.Endpoints...)
+		}
+		switch {
+		case err == nil && (unknown == nil || reading.Spec <= service.Replicas.Min):
+			return condemned, nil
+		case err == nil && late:
+			return nil, fmt.Errorf("%w: %w", &Failure{Reason: ReasonScaleFailed, Message: "nothing was written"}, unknown)
+		case late:
+			return condemned, unknown
+		}
+		select {
+		case <-ctx.Done():
+			return condemned, unknown
+		case <-time.After(settleAgain):
+		}
+	}
 }
 
 // read asks the platform how a target is now. What came of it is an event.

@@ -124,7 +124,9 @@ func (w *world) start(pod *pod) *process {
 	for _, other := range w.processes {
 		p.running.Go(func() { w.network.join(ctx, p, other) })
 	}
+	w.processesMu.Lock()
 	w.processes = append(w.processes, p)
+	w.processesMu.Unlock()
 	return p
 }
 

@@ -8,6 +8,10 @@ import (
 	"github.com/dormouse-dev/dormouse/scaling"
 )
 
+// unheardFor is how long a member waits for an outcome. One that gets none learns from the platform that the target sleeps, but not
+// which endpoints had ended by then; if its watch lags by more than this, it may still try them, and be refused.
+const unheardFor = 5 * time.Second
+
 // workload is a target: its scale, and its controller with the replicas that this keeps. The cluster's lock guards it.
 type workload struct {
 	c        *cluster
@@ -18,7 +22,7 @@ type workload struct {
 	ours     bool  // the system itself has lowered spec to what it is
 	replicas []*replica
 	acting   bool
-	ended    map[string]bool // the replicas that have ended because the system itself lowered spec
+	ended    map[string]time.Time // the replicas that have ended because the system itself lowered spec, and when
 }
 
 // replica is an endpoint, while it is and afterwards.
@@ -112,7 +116,7 @@ func (w *workload) endLocked(i int, ours bool) {
 	r.gone, r.ready = true, false
 	w.c.w.story.note("%s ends", r.id)
 	if ours && !r.doomed.IsZero() {
-		w.ended[r.id] = true
+		w.ended[r.id] = time.Now()
 		for _, what := range r.lost {
 			w.c.w.story.fail("lost: %s", what)
 		}
@@ -145,13 +149,16 @@ func (c *cluster) serve(call *call, target scaling.Target, id string) bool {
 	w := c.workloads[target]
 	i := slices.IndexFunc(w.replicas, func(r *replica) bool { return r.id == id })
 	if i < 0 {
-		if w.ended[id] {
+		switch ended, ours := w.ended[id]; {
+		case ours && time.Since(ended) > unheardFor:
+			c.w.story.count("refused by what ended long ago")
+		case ours:
 			c.w.story.fail("%v went to %s, which had ended because its scale was lowered", call, id)
 		}
 		return false
 	}
 	r := w.replicas[i]
-	if !r.doomed.IsZero() {
+	if !r.doomed.IsZero() && (w.spec == 0 || c.w.remembered(r.doomed)) {
 		r.lost = append(r.lost, fmt.Sprintf("%v, which went to %s %v after its scale was lowered", call, id, time.Since(r.doomed)))
 	}
 	c.w.story.note("%v goes to %s", call, id)

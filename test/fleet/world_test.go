@@ -31,10 +31,12 @@ type world struct {
 	services []*scaling.Service // not changed
 
 	pods      []*pod     // where processes run, or will again
-	processes []*process // all, the dead too
+	processes []*process // all, the dead too; processesMu guards it for others than the first goroutine
 	calls     int
 	trouble   float64        // how much of what happens is
 	tasks     sync.WaitGroup // of the ops that take their time
+
+	processesMu sync.Mutex
 
 	callsMu sync.Mutex // guards waiting
 	waiting map[*call]bool
@@ -54,7 +56,7 @@ func newWorld(t *testing.T, seed uint64, lines int) *world {
 		if w.dice.chance(0.15) {
 			lowest = 1
 		}
-		w.cluster.workloads[target] = &workload{c: w.cluster, target: target, ended: make(map[string]bool)}
+		w.cluster.workloads[target] = &workload{c: w.cluster, target: target, ended: make(map[string]time.Time)}
 		for j := range 1 + w.dice.below(2) {
 			w.services = append(w.services, &scaling.Service{
 				Key:      scaling.Key{Namespace: "web", Name: fmt.Sprintf("%s%d", target.Name, j)},
@@ -197,6 +199,19 @@ func (w *world) wantNothingLeft(p *process) {
 	if holds := p.handler.Holds(); len(holds) > 0 {
 		w.story.fail("%s still holds %+v in the end", p.name, holds)
 	}
+}
+
+// remembered reports whether any process is left that ran at a time. Where a target sleeps at a minimum above zero, nothing but its
+// memory tells which endpoints are about to end.
+func (w *world) remembered(at time.Time) bool {
+	w.processesMu.Lock()
+	defer w.processesMu.Unlock()
+	for _, p := range w.processes {
+		if !p.isDead() && p.began.Before(at) {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *world) minimum(target scaling.Target) (most int32) {
