@@ -1,7 +1,7 @@
 package main
 
 import (
-	"io"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -60,6 +60,6 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 }
 
 func isTimeout(err error) bool {
-	e, ok := err.(net.Error) //nolint:errorlint // as the connection returned it
-	return ok && e.Timeout() && err != io.EOF
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }

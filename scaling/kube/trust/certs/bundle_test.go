@@ -3,6 +3,7 @@ package certs
 import (
 	"bytes"
 	"crypto/x509"
+	"maps"
 	"testing"
 	"time"
 )
@@ -106,10 +107,7 @@ func TestWhatIsWrittenCanBeRead(t *testing.T) {
 			if name == keyPrivate && what == "another's key" {
 				broken = data[keyAuthorityKey]
 			}
-			damaged := map[string][]byte{}
-			for other, text := range data {
-				damaged[other] = text
-			}
+			damaged := maps.Clone(data)
 			damaged[name] = broken
 			if read, err := parse(damaged); err == nil && !(name == keyAuthorities && what == "half") {
 				t.Errorf("%s is %s, and %+v was read", name, what, read)
