@@ -16,7 +16,7 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkno
 export FUZZTIME ?= 10s
 
 # The packages whose tests start control planes: one after the other, since each is a load for the machine.
-PLANES = /(scaling/kube(/.*)?|scaling/v1alpha1|test/chart|test/cluster|docs)$$
+PLANES = /(scaling/kube(/.*)?|scaling/v1alpha1|test/chart|test/cluster|test/soak|docs)$$
 
 # The packages that are tested without the race detector as well: it cannot see the engine's own system calls, so that in
 # race builds there are none.

@@ -272,7 +272,8 @@ func (a *activators) hang(ctx context.Context, one *activator) error {
 	return one.cmd.Process.Signal(syscall.SIGCONT)
 }
 
-// disturb harms one after the other until ctx ends, the leader two times of three.
+// disturb harms one after the other until ctx ends: the leader when one is killed and when one is told to end, another one
+// when it is killed, and any when one is stopped.
 func (a *activators) disturb(ctx context.Context, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -282,32 +283,39 @@ func (a *activators) disturb(ctx context.Context, every time.Duration) error {
 			return nil
 		case <-tick.C:
 		}
-		one := a.choose(ctx, i%3 != 1)
+		all, leader := a.all(), a.leader(ctx)
+		chosen := all[rand.IntN(len(all))]
 		do := a.crash
 		switch i % 4 {
+		case 0, 2:
+			if leader != nil {
+				chosen = leader
+			}
+			if i%4 == 2 {
+				do = a.retire
+			}
 		case 1:
 			do = a.hang
-		case 2:
-			do = a.retire
+		default:
+			for chosen == leader && len(all) > 1 {
+				chosen = all[rand.IntN(len(all))]
+			}
 		}
 		// What was begun is finished.
-		if err := do(context.WithoutCancel(ctx), one); err != nil {
+		if err := do(context.WithoutCancel(ctx), chosen); err != nil {
 			return err
 		}
 	}
 }
 
-// choose returns the activator that leads, where that is wanted and known, or any.
-func (a *activators) choose(ctx context.Context, leader bool) *activator {
-	all := a.all()
-	if leader {
-		for _, one := range all {
-			if a.leads(ctx, one) {
-				return one
-			}
+// leader returns the activator that leads, or nil where none is known to.
+func (a *activators) leader(ctx context.Context) *activator {
+	for _, one := range a.all() {
+		if a.leads(ctx, one) {
+			return one
 		}
 	}
-	return all[rand.IntN(len(all))]
+	return nil
 }
 
 // leads reports whether an activator holds the Lease.

@@ -6,6 +6,9 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+
+	"github.com/go-logr/logr"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // inside says, in the environment of a child of this test, that it is alone in its network.
@@ -27,6 +30,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	ctrllog.SetLogger(logr.Discard()) // the client has nothing to say
 	os.Exit(m.Run())
 }
 

@@ -26,9 +26,9 @@ import (
 var (
 	wantTurns = flag.Int("turns", 1000, "how many times services are put to sleep or woken")                    //nolint:gochecknoglobals // a flag
 	limit     = flag.Duration("limit", 4*time.Minute, "within which time")                                      //nolint:gochecknoglobals // a flag
-	replicas  = flag.Int("activators", 1, "how many activators run")                                            //nolint:gochecknoglobals // a flag
+	replicas  = flag.Int("activators", 3, "how many activators run")                                            //nolint:gochecknoglobals // a flag
 	serviceN  = flag.Int("services", 40, "how many services there are")                                         //nolint:gochecknoglobals // a flag
-	killEvery = flag.Duration("kill-every", 8*time.Second, "how often an activator is killed or ended")         //nolint:gochecknoglobals // a flag
+	killEvery = flag.Duration("kill-every", 6*time.Second, "how often an activator is killed or ended")         //nolint:gochecknoglobals // a flag
 	meanPause = flag.Duration("pause", 3*time.Second, "the mean time between requests for a service")           //nolint:gochecknoglobals // a flag
 	idleAfter = flag.Duration("idle", time.Second, "after how long without requests a service is put to sleep") //nolint:gochecknoglobals // a flag
 	writeDocs = flag.Bool("write", false, "write the figures into docs/reliability.md")                         //nolint:gochecknoglobals // a flag
@@ -107,6 +107,9 @@ func TestKilledActivatorsLoseNothingButTheirOwnConnections(t *testing.T) {
 	report.Sleeps, report.Wakes = changes.both()
 	t.Logf("\n%s", report)
 	t.Logf("slowest: %v", report.Counts.Slowest)
+	for _, failure := range report.Counts.Killed {
+		t.Logf("open at a killed activator: %v", failure)
+	}
 	for _, fault := range append(report.Faults(), n.tooLate()...) {
 		t.Error(fault)
 	}

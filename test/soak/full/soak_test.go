@@ -27,7 +27,7 @@ import (
 )
 
 var (
-	duration  = flag.Duration("duration", 8*time.Minute, "how long there is traffic")                                   //nolint:gochecknoglobals // a flag
+	duration  = flag.Duration("duration", 10*time.Minute, "how long there is traffic")                                  //nolint:gochecknoglobals // a flag
 	services  = flag.Int("services", 100, "how many services there are")                                                //nolint:gochecknoglobals // a flag
 	replicas  = flag.Int("activators", 3, "how many activators run")                                                    //nolint:gochecknoglobals // a flag
 	cycles    = flag.Float64("cycles", 0.8, "how many services are to wake in a second; a cycle is half a core-second") //nolint:gochecknoglobals // a flag
