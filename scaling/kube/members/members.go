@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,17 +124,6 @@ func (m *Members) All() []Member {
 	return nil
 }
 
-// Alone tells whether no activator but this one exists, terminating ones counted. Where it cannot be known it is false:
-// before the pods were read, and where our own pod is not among them, so that others may be missing too. With no
-// namespace to look at, this process is alone.
-func (m *Members) Alone() bool {
-	if m.namespace == "" {
-		return true
-	}
-	all := m.all.Load()
-	return all != nil && m.others(*all) == nil
-}
-
 // First tells whether this process is the one that does what only one of them should. It is the pod that is not
 // terminating before one that is, then ready before not, then older, then of the lesser name; so there is always one,
 // and while pods come and go there may be two for as long as their caches differ: what is done must bear that. Outside
@@ -148,7 +136,7 @@ func (m *Members) First() bool {
 	return len(all) > 0 && all[0].Name == m.own
 }
 
-// Problem tells why this process can be neither Alone nor First, for people: its own pod is not among the members. It is nil
+// Problem tells why this process cannot be First, for people: its own pod is not among the members. It is nil
 // where there is none, or where it is not known yet.
 func (m *Members) Problem() error {
 	if all := m.all.Load(); all != nil && m.lost(*all) {
@@ -174,19 +162,6 @@ func (m *Members) Subscribe(f func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.followers = append(m.followers, f)
-}
-
-// Check asks the API server, not the cache, whether this is the only activator. Any other answer is an error that says
-// how many others there are, or why it is not known.
-func (m *Members) Check(ctx context.Context) error {
-	if m.namespace == "" {
-		return nil
-	}
-	all, err := m.list(ctx)
-	if err != nil {
-		return err
-	}
-	return m.others(all)
 }
 
 // Live asks the API server, not the cache, for every member, and returns nothing older than the call: who is not among them
@@ -238,25 +213,6 @@ func (m *Members) read(ctx context.Context) error {
 		f()
 	}
 	return nil
-}
-
-// others returns nil if all has nobody but us.
-func (m *Members) others(all []Member) error {
-	var names []string
-	for _, member := range all {
-		if member.Name != m.own {
-			names = append(names, member.Name)
-		}
-	}
-	switch {
-	case m.lost(all):
-		return m.unselected()
-	case len(names) == 0:
-		return nil
-	case len(names) == 1:
-		return fmt.Errorf("another activator pod exists: %s", names[0])
-	}
-	return fmt.Errorf("%d other activator pods exist: %s", len(names), strings.Join(names, ", "))
 }
 
 // lost tells whether our own pod is none of them.

@@ -42,15 +42,15 @@ func TestMembers(t *testing.T) {
 
 func areThoseThatHaveNotEnded(t *testing.T, w *world) {
 	one := w.run(t, w.namespace, "one")
-	if one.Alone() || one.First() || !one.Synced() && one.Problem() != nil {
-		t.Error("nothing is there yet, and we are alone or first, or have a problem")
+	if len(one.All()) > 0 || one.First() || !one.Synced() && one.Problem() != nil {
+		t.Error("nothing is there yet, and somebody is known, or first, or has a problem")
 	}
 
 	w.pod(t, "one", map[string]string{"app": "dormouse"}, "10.77.0.1", "fd77::1")
 	w.pod(t, "stranger", map[string]string{"app": "shop"}, "10.77.0.9")
-	eventually(t, "one is alone and first", func() bool { return one.Alone() && one.First() })
-	if err := errors.Join(one.Check(t.Context()), one.Problem()); err != nil {
-		t.Errorf("check: %v, want that we are alone", err)
+	eventually(t, "one is the only one, and first", func() bool { return len(one.All()) == 1 && one.First() })
+	if err := one.Problem(); err != nil {
+		t.Errorf("problem: %v, want none", err)
 	}
 	want := []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::1")}
 	if all := one.All(); len(all) != 1 || all[0].Name != "one" || all[0].UID == "" || !all[0].Ready || all[0].Terminating ||
@@ -65,27 +65,18 @@ func areThoseThatHaveNotEnded(t *testing.T, w *world) {
 
 	// A second one, that terminates, counts until its object is gone.
 	two := w.pod(t, "two", map[string]string{"app": "dormouse"}, "10.77.0.2")
-	eventually(t, "one is no longer alone", func() bool { return !one.Alone() })
-	if err := one.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "two") {
-		t.Errorf("check: %v, want that there is two", err)
-	}
+	eventually(t, "two is there", func() bool { return len(one.All()) == 2 })
 	w.must(t, w.client.Delete(t.Context(), two))
 	eventually(t, "two is terminating", func() bool { all := one.All(); return len(all) == 2 && all[1].Terminating })
-	if one.Alone() {
-		t.Error("a terminating activator serves still, and we are alone")
-	}
 	w.release(t, "two")
-	eventually(t, "two is gone", one.Alone)
+	eventually(t, "two is gone", func() bool { return len(one.All()) == 1 })
 
 	// One that was evicted runs nothing, though its object may stay for days.
 	three := w.pod(t, "three", map[string]string{"app": "dormouse"}, "10.77.0.3")
-	eventually(t, "three is there", func() bool { return !one.Alone() })
+	eventually(t, "three is there", func() bool { return len(one.All()) == 2 })
 	three.Status.Phase = corev1.PodFailed
 	w.must(t, w.client.Status().Update(t.Context(), three))
-	eventually(t, "three has ended", one.Alone)
-	if err := one.Check(t.Context()); err != nil {
-		t.Errorf("check: %v, want that we are alone", err)
-	}
+	eventually(t, "three has ended", func() bool { return len(one.All()) == 1 })
 }
 
 // There is always a first one, even when all are on their way out: somebody has to take them out of the slices.
@@ -136,9 +127,6 @@ func areNotKnownByASelectorThatMissesUs(t *testing.T, w *world) {
 	m := members.New(c, w.namespace, "one", zap.New(core))
 	w.start(t, c, m)
 	eventually(t, "the pods were read", m.Synced)
-	if m.Alone() {
-		t.Error("our own pod is not among the members, and we are alone")
-	}
 	says := func(errs map[string]error) {
 		t.Helper()
 		for what, err := range errs {
@@ -147,11 +135,11 @@ func areNotKnownByASelectorThatMissesUs(t *testing.T, w *world) {
 			}
 		}
 	}
-	says(map[string]error{"check": m.Check(t.Context()), "problem": m.Problem()})
+	says(map[string]error{"problem": m.Problem()})
 	eventually(t, "it is logged", func() bool { return logs.Len() > 0 })
 	w.pod(t, "two", map[string]string{"app": "dormouse"}, "10.77.3.2") // and looked at again
 	eventually(t, "two is there", func() bool { return len(m.All()) == 1 })
-	says(map[string]error{"check": m.Check(t.Context()), "problem": m.Problem(), "log": errors.New(fmt.Sprint(logs.All()[0].ContextMap()["error"]))})
+	says(map[string]error{"problem": m.Problem(), "log": errors.New(fmt.Sprint(logs.All()[0].ContextMap()["error"]))})
 	if m.First() {
 		t.Error("we are first of those to whom we do not belong")
 	}
@@ -200,14 +188,14 @@ func areAskedForLive(t *testing.T, w *world) {
 
 func areSeenFromOutside(t *testing.T, w *world) {
 	nowhere := w.run(t, "", "")
-	if !nowhere.Alone() || !nowhere.First() || nowhere.Synced() || nowhere.Check(t.Context()) != nil {
-		t.Error("with no namespace to look at, we are not alone and first")
+	if len(nowhere.All()) > 0 || !nowhere.First() || nowhere.Synced() {
+		t.Error("with no namespace to look at, we are not the first")
 	}
 	w.pod(t, "one", map[string]string{"app": "dormouse"}, "10.77.4.1")
 	beside := w.run(t, w.namespace, "")
 	eventually(t, "the pods were read", func() bool { return len(beside.All()) == 1 })
-	if beside.Alone() || !beside.First() || beside.Check(t.Context()) == nil {
-		t.Error("an activator outside, beside one in the cluster, is alone or not first")
+	if !beside.First() {
+		t.Error("an activator outside, beside one in the cluster, is not first")
 	}
 }
 
