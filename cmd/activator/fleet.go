@@ -65,6 +65,15 @@ func (r *replica) join() {
 	r.fleet = f
 }
 
+// Members implements [peers.Membership].
+func (f *fleet) Members(ctx context.Context) ([]peers.Member, error) {
+	live, err := f.members.Live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return whoMayRun(live), nil
+}
+
 // parts are what runs for as long as the activator does. It stands for election only until draining is closed.
 func (f *fleet) parts(draining <-chan struct{}) []part {
 	if f == nil {
@@ -97,15 +106,6 @@ func (f *fleet) parts(draining <-chan struct{}) []part {
 		parts = append(parts, part{"streams", f.mesh.Run})
 	}
 	return parts
-}
-
-// Members implements [peers.Membership].
-func (f *fleet) Members(ctx context.Context) ([]peers.Member, error) {
-	live, err := f.members.Live(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return whoMayRun(live), nil
 }
 
 // meet tells who the others are after each change.
