@@ -69,6 +69,10 @@ func (b *backend) lower(ctx context.Context, target scaling.Target, replicas int
 	if spec == replicas {
 		return nil
 	}
+	if !b.process.w.isCalm() && b.process.dice.chance(0.1) { // its machine is suspended: what only the clock of the machine notices
+		ctx = context.WithoutCancel(ctx)
+		_ = sleep(ctx, b.process.dice.upTo(12*time.Second))
+	}
 	if err := b.process.may(ctx, target); err != nil {
 		return unwritten(err)
 	}

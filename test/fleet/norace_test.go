@@ -3,4 +3,4 @@
 package fleet
 
 // schedules is how many are run unless a flag says otherwise.
-const schedules = 400
+const schedules = 800

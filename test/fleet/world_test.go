@@ -163,7 +163,7 @@ func (w *world) wantEnded() {
 
 // wantAsleep checks that what nobody uses is put to sleep.
 func (w *world) wantAsleep() {
-	w.wait(7 * time.Minute) // pins last a minute at most
+	w.wait(2 * time.Minute) // pins last 20 s at most
 	c := w.cluster
 	c.mu.Lock()
 	defer c.mu.Unlock()
