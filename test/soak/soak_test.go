@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	wantTurns = flag.Int("turns", 500, "how many times services are put to sleep or woken")                    //nolint:gochecknoglobals // a flag
+	wantTurns = flag.Int("turns", 500, "how many times services are put to sleep or woken")                     //nolint:gochecknoglobals // a flag
 	limit     = flag.Duration("limit", 4*time.Minute, "within which time")                                      //nolint:gochecknoglobals // a flag
 	replicas  = flag.Int("activators", 3, "how many activators run")                                            //nolint:gochecknoglobals // a flag
 	serviceN  = flag.Int("services", 40, "how many services there are")                                         //nolint:gochecknoglobals // a flag
