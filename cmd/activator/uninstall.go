@@ -14,7 +14,7 @@ import (
 
 // uninstallCommand is what "helm uninstall" runs before it deletes anything.
 func uninstallCommand() *cobra.Command {
-	var kubeconfig, logFormat, logLevel string
+	var kubeconfig, lease, logFormat, logLevel string
 	var namespaces []string
 	var deployment types.NamespacedName
 	var timeout time.Duration
@@ -48,12 +48,13 @@ The ElasticServices stay, without their finalizers. "helm uninstall" runs this b
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			return uninstall.Run(ctx, c, logger, deployment)
+			return uninstall.Run(ctx, c, logger, deployment, lease)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&deployment.Namespace, "namespace", "", "the namespace of the activators' Deployment")
 	flags.StringVar(&deployment.Name, "deployment", "", "its name")
+	flags.StringVar(&lease, "lease", "", "the Lease by which they chose a leader, in the same namespace; empty: none is deleted")
 	flags.StringSliceVar(&namespaces, "namespaces", nil, "the namespaces whose ElasticServices are released; empty: all")
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "a kubeconfig file; empty: the pod's service account, else what kubectl would use")
 	flags.DurationVar(&timeout, "timeout", 4*time.Minute, "how long all of it may take")

@@ -32,13 +32,20 @@ const look = 200 * time.Millisecond
 // finished what they hold. Then, for each ElasticService of the cluster's namespaces: a target that sleeps is woken,
 // unless onDelete is Leave; the <name>-activator Service is deleted; the finalizer is removed. The ElasticServices stay.
 // What fails for one is tried for the others all the same. A target that the API server refuses to wake is logged and
-// left: it would be refused again. Running it again does no harm.
-func Run(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, deployment types.NamespacedName) error {
+// left: it would be refused again. The activators' Lease, where it is not empty the name of one in their namespace, is deleted:
+// they have made it themselves. Running it again does no harm.
+func Run(ctx context.Context, c *cluster.Cluster, logger *zap.Logger, deployment types.NamespacedName, lease string) error {
 	if err := stop(ctx, c, logger, deployment); err != nil {
 		return fmt.Errorf("stop the activators of Deployment %s: %w", deployment, err)
 	}
 	resources, err := list(ctx, c, logger)
 	failed := []error{err}
+	if lease != "" {
+		err := c.Kube.CoordinationV1().Leases(deployment.Namespace).Delete(ctx, lease, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			failed = append(failed, fmt.Errorf("delete the Lease %s: %w", lease, err))
+		}
+	}
 	for i := range resources {
 		es := &resources[i]
 		key := client.ObjectKeyFromObject(es)

@@ -10,6 +10,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -43,6 +44,10 @@ func TestNothingIsLeftAsleepAndNothingBehind(t *testing.T) {
 	})
 	makeMirror(t, c, "shop", shop)
 	makeMirror(t, c, "left", nil)
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "dormouse"}}
+	if _, err := c.Kube.CoordinationV1().Leases("default").Create(t.Context(), lease, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 
 	for range 2 { // a second time does no harm
 		run(t, c)
@@ -62,6 +67,9 @@ func TestNothingIsLeftAsleepAndNothingBehind(t *testing.T) {
 		if es.Status.Phase != "" || es.Status.ActivatorPort != 0 {
 			t.Errorf("%s still says that it is %s, at port %d", es.Name, es.Status.Phase, es.Status.ActivatorPort)
 		}
+	}
+	if _, err := c.Kube.CoordinationV1().Leases("default").Get(t.Context(), "dormouse", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the activators' Lease: got %v, want it gone", err)
 	}
 	if _, err := c.Kube.CoreV1().Services("default").Get(t.Context(), "shop-activator", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("shop-activator: got %v, want it gone", err)
@@ -117,7 +125,7 @@ func TestANamespaceWithoutARoleDoesNotKeepTheOthersAsleep(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = Run(t.Context(), limited, zap.NewNop(), types.NamespacedName{Namespace: "default", Name: "dormouse"})
+		err = Run(t.Context(), limited, zap.NewNop(), types.NamespacedName{Namespace: "default", Name: "dormouse"}, "dormouse")
 		if namespaces == nil && !apierrors.IsForbidden(err) {
 			t.Errorf("who was to look at all namespaces, and may not, got %v", err)
 		} else if namespaces != nil && err != nil {
@@ -148,7 +156,7 @@ func TestActivatorsThatDoNotEndAreWaitedForInVain(t *testing.T) {
 	makeResource(t, c, "shop", func(*v1alpha1.ElasticService) {})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	err := Run(ctx, c, zap.NewNop(), types.NamespacedName{Namespace: "default", Name: "dormouse"})
+	err := Run(ctx, c, zap.NewNop(), types.NamespacedName{Namespace: "default", Name: "dormouse"}, "dormouse")
 	if err == nil || !strings.Contains(err.Error(), "pods are still finishing") {
 		t.Errorf("got %v, want to hear of the pods that are there", err)
 	}
@@ -189,7 +197,7 @@ func run(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := Run(ctx, c, zap.NewNop(), types.NamespacedName{Namespace: "default", Name: "dormouse"}); err != nil {
+	if err := Run(ctx, c, zap.NewNop(), types.NamespacedName{Namespace: "default", Name: "dormouse"}, "dormouse"); err != nil {
 		t.Fatal(err)
 	}
 }
