@@ -159,7 +159,9 @@ func setUp(ctx context.Context, c *cluster.Cluster, s settings) (*bench, error) 
 	if err != nil {
 		return nil, err
 	}
-	release, err := install.Install(ctx, helm, kube, install.Options{Image: images[0]})
+	release, err := install.Install(ctx, helm, kube, install.Options{Image: images[0], Values: []string{
+		"replicas=1", // one is measured, and restarted
+	}})
 	if err != nil {
 		install.Describe(ctx, kube, "dormouse", 50, os.Stderr)
 		return nil, fmt.Errorf("install Dormouse: %w", err)

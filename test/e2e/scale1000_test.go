@@ -19,7 +19,9 @@ import (
 // for, and whose endpoints no packet reaches, do not delay the cold start of another.
 func TestAThousandServices(t *testing.T) {
 	a := newAside(t)
-	release := a.install(t, install.Options{Release: "dormouse", Namespace: "dormouse", Image: env.image})
+	release := a.install(t, install.Options{Release: "dormouse", Namespace: "dormouse", Image: env.image, Values: []string{
+		"replicas=1", // it is the memory of one that is measured, and its start
+	}})
 	healthy, crowded := a.site(t, "cold"), a.site(t, "fleet")
 	healthy.Release, crowded.Release = release, release
 
