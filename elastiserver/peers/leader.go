@@ -3,6 +3,8 @@ package peers
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -109,10 +111,6 @@ func (f *Fleet) lose() {
 func (f *Fleet) inherit() {
 	holds := f.Scaler.Holds()
 	f.mu.Lock()
-	peers := make([]*peer, 0, len(f.peers))
-	for _, p := range f.peers {
-		peers = append(peers, p)
-	}
 	for _, h := range holds {
 		f.resolve(nil, h.Epoch, h.Target)
 	}
@@ -120,10 +118,17 @@ func (f *Fleet) inherit() {
 		f.resolve(nil, e, t)
 	}
 	f.mu.Unlock()
+	f.greetAll()
+	f.lookAround()
+}
+
+func (f *Fleet) greetAll() {
+	f.mu.Lock()
+	peers := slices.Collect(maps.Values(f.peers))
+	f.mu.Unlock()
 	for _, p := range peers {
 		f.greet(p)
 	}
-	f.lookAround()
 }
 
 // resolve answers p, which holds for a fence, or ourselves if p is nil.

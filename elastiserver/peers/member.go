@@ -46,8 +46,10 @@ func (f *Fleet) greet(p *peer) {
 	for _, o := range opens(up, condemned) {
 		_ = p.link.Send(Message{Open: o})
 	}
-	if leads { // after what is condemned: requests may pass from then on
-		welcome := &Welcome{Term: f.term}
+	// It comes after what is condemned: requests may pass from then on. So it has to wait until we know that ourselves, and names
+	// what we hold for a lost leader too: whatever became of that, all will hear.
+	if leads && !f.shut {
+		welcome := &Welcome{Term: f.term, Fences: up}
 		for t, fe := range f.fences {
 			welcome.Fences = append(welcome.Fences, Up{Epoch: fe.epoch, Target: Target(t)})
 		}
@@ -211,8 +213,14 @@ func (f *Fleet) heardAll() bool {
 }
 
 func (f *Fleet) openIf(may bool) {
-	if may && f.Open != nil {
+	if !may {
+		return
+	}
+	if f.Open != nil {
 		f.Open()
+	}
+	if f.Leads() { // others wait for that
+		f.greetAll()
 	}
 }
 

@@ -51,11 +51,14 @@ func TestALeaderThatStartsOpensWhenAllHaveToldWhatTheyKnow(t *testing.T) {
 		if n[0].opened() >= 0 {
 			t.Fatal("it opens before it has heard of all")
 		}
-		if n[1].opened() != 0 {
-			t.Errorf("who was welcomed opens after %v", n[1].opened())
+		if n[1].opened() >= 0 {
+			t.Fatal("who is led by one that has not heard of all opens before it")
 		}
 		w.connect(n[0], n[2])
 		wait(0)
+		if n[1].opened() != 2*time.Second || !slices.Equal(n[1].scaler.condemned[shop], []string{"pod-1"}) {
+			t.Errorf("who was welcomed opened after %v, and has condemned %v", n[1].opened(), n[1].scaler.condemned)
+		}
 		if n[0].opened() != 2*time.Second || !slices.Equal(n[0].scaler.condemned[shop], []string{"pod-1"}) {
 			t.Errorf("it opened after %v, and has condemned %v", n[0].opened(), n[0].scaler.condemned)
 		}
@@ -343,6 +346,25 @@ func TestWhatIsCondemnedBesidesAnAbortedFenceIsCondemned(t *testing.T) {
 		n[1].Received(n[0].id, peers.Message{Outcome: &peers.Outcome{Target: peers.Target(shop), Condemned: []string{"pod-1"}}})
 		if got := n[1].scaler.condemned[shop]; !slices.Equal(got, []string{"pod-1"}) {
 			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// The next leader holds for the lost one and does not know how its fence has ended, when somebody starts.
+func TestAProcessThatStartsWaitsForWhatTheNextLeaderHolds(t *testing.T) {
+	lost(t, func(w *world, n []*node, _ scaling.Epoch) {
+		n[1].set(func(s *scaler) { s.readErr = errors.New("no connection") })
+		w.lead(n[1], 2)
+		late := w.add("d")
+		w.connect(late, n[1])
+		wait(2 * time.Second)
+		if late.opened() >= 0 {
+			t.Fatal("it opens although a sleep may have been written")
+		}
+		n[1].set(func(s *scaler) { s.readErr, s.reading = nil, scaling.Reading{Endpoints: []string{"pod-1"}} })
+		wait(time.Second)
+		if late.opened() < 0 || !slices.Equal(late.scaler.condemned[shop], []string{"pod-1"}) {
+			t.Errorf("it opened after %v, and has condemned %v", late.opened(), late.scaler.condemned)
 		}
 	})
 }
