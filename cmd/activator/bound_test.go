@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -13,7 +14,8 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := bound(inner, 4, 3)
+	activator := netip.MustParseAddr("127.0.0.9")
+	l := bound(inner, 4, 3, func(a netip.Addr) bool { return a == activator })
 	defer l.Close()
 	accepted := make(chan net.Conn, 10)
 	go func() {
@@ -57,6 +59,15 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 	dial("127.0.0.4")
 	<-accepted
 	cut("the fifth of all", dial("127.0.0.5"))
+
+	var peer net.Conn
+	for range 3 { // strangers have all there is, and keep no activator out
+		dial(activator.String())
+		peer = <-accepted
+	}
+	cut("the fourth of an activator", dial(activator.String()))
+	_ = peer.Close()
+	cut("the fifth of strangers, beside a place of an activator's", dial("127.0.0.6"))
 }
 
 func isTimeout(err error) bool {

@@ -15,12 +15,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/dormouse-dev/dormouse/elastiserver"
+	"github.com/dormouse-dev/dormouse/elastiserver/peers/stream"
 	"github.com/dormouse-dev/dormouse/metrics"
 	"github.com/dormouse-dev/dormouse/scaling/kube/trust"
 	"github.com/dormouse-dev/dormouse/scaling/kube/trust/certs"
 )
 
-// How many connections the control port keeps, of all and of each address.
+// How many connections the control port keeps, of all who are no activators, and of each address.
 const (
 	maxControlConnections     = 1024
 	maxControlConnectionsEach = 64
@@ -91,7 +92,7 @@ type door struct {
 	peers        *trust.Peers // nil outside of a pod
 	resolvers    []netip.Prefix
 	counters     *metrics.Metrics
-	streams      http.Handler // of other activators; nil: there are none
+	streams      *stream.Mesh // with other activators; nil: there are none
 }
 
 var _ elastiserver.Doorkeeper = (*door)(nil)
@@ -171,7 +172,13 @@ func (d *door) token() (string, error) {
 
 // open gives the control port a certificate, and bounds its connections.
 func (d *door) open(s *sockets) {
-	s.control = tls.NewListener(bound(s.control, maxControlConnections, maxControlConnectionsEach), d.certificates.Server())
+	bounded := bound(s.control, maxControlConnections, maxControlConnectionsEach, d.leadsToActivator)
+	s.control = tls.NewListener(bounded, d.certificates.Server())
+}
+
+// leadsToActivator tells whether an address is another activator's. It gives a place to wait in, and no rights.
+func (d *door) leadsToActivator(address netip.Addr) bool {
+	return d.streams != nil && d.streams.Knows(address)
 }
 
 // handler is what the control port serves.

@@ -87,8 +87,9 @@ type Mesh struct {
 	options Options
 	half    chan struct{} // holds an element for each stream that somebody else is opening
 
-	mu      sync.Mutex // guards the following; no other lock but a link's is taken with it held
-	members map[string]Member
+	mu      sync.Mutex              // guards the following; no other lock but a link's is taken with it held
+	members map[string]Member       // those that we dial
+	known   map[netip.Addr]struct{} // addresses of all
 	dialers map[string]*dialer
 	links   map[string]*link // by the other pod's id: the latest, which may be over
 	start   func(*dialer)    // has a dialer run; nil: Run does not run
@@ -125,7 +126,11 @@ func (m *Mesh) Set(members []Member) {
 	defer m.mu.Unlock()
 	before := m.members
 	m.members = make(map[string]Member, len(members))
+	m.known = make(map[netip.Addr]struct{}, len(members))
 	for _, member := range members {
+		for _, address := range member.Addresses {
+			m.known[address.Addr().Unmap()] = struct{}{}
+		}
 		if member.ID <= m.own.ID {
 			continue
 		}
@@ -144,6 +149,14 @@ func (m *Mesh) Set(members []Member) {
 			}
 		}
 	}
+}
+
+// Knows tells whether a member has an address. What comes from there is not proven to be a member's.
+func (m *Mesh) Knows(address netip.Addr) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.known[address.Unmap()]
+	return ok
 }
 
 // Run dials and answers until ctx ends. It then ends all streams and returns nil when the last Disconnected was told, a

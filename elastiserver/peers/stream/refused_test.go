@@ -125,6 +125,15 @@ func TestHandshakesAreBoundedInTimeAndNumber(t *testing.T) {
 	if response.StatusCode != 503 {
 		t.Errorf("got %d beside %d half open streams, want 503", response.StatusCode, maxHalfOpen)
 	}
+	b.mesh.Set([]Member{{ID: "a", Addresses: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}})
+	member := dialNode(t, b, ca) // as the one before but that it is known where members are
+	member.open(t, "pod:a")
+	member.say(t, hello("a", "x"))
+	b.handler.awaitPeer("a")
+	_ = member.NetConn().Close()
+	b.handler.awaitEnd("a", 1, time.Second)
+	b.mesh.Set(nil)
+
 	silent.awaitEnd(t)
 	if response, err = http.ReadResponse(waiting.in, nil); err != nil || response.StatusCode != 503 {
 		t.Errorf("got %v, %v for a token that is not looked at in time, want 503", response, err)
