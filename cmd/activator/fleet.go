@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"net"
 	"net/netip"
+	"slices"
+	"sync/atomic"
 
 	"github.com/dormouse-dev/dormouse/elastiserver/peers"
 	"github.com/dormouse-dev/dormouse/elastiserver/peers/stream"
@@ -18,7 +20,9 @@ type fleet struct {
 	mesh     *stream.Mesh // nil where there is no control port for them
 	capacity *peers.Capacity
 	members  *members.Members
-	port     uint16 // of everybody's control port
+	pod      string      // our own's UID
+	port     uint16      // of everybody's control port
+	open     atomic.Bool // requests pass
 	lease    election.Options
 }
 
@@ -31,10 +35,14 @@ func (r *replica) join() {
 	incarnation := rand.Text()
 	id := peers.NewPeerID(o.podUID, incarnation)
 	logger := r.logger.Named("fleet")
-	f := &fleet{members: r.members, port: r.controlPort()}
+	f := &fleet{members: r.members, pod: o.podUID, port: r.controlPort()}
 	f.capacity = peers.NewCapacity(id, r.gates, func(to peers.PeerID, m peers.Message) error { return f.Send(to, m) })
 	f.Fleet = peers.New(peers.Options{
-		ID: id, Logger: logger, Scaler: r.scaler, Membership: f, Metrics: r.counters, Open: r.gates.Open,
+		ID: id, Logger: logger, Scaler: r.scaler, Membership: f, Metrics: r.counters,
+		Open: func() {
+			r.gates.Open()
+			f.open.Store(true)
+		},
 		IdleAfter: r.scaler.IdleAfter, Capacity: f.capacity,
 	})
 	r.gates.Short, r.gates.Lent, r.gates.Repaid = f.capacity.Short, f.capacity.Lent, f.capacity.Repaid
@@ -106,6 +114,16 @@ func (f *fleet) parts(draining <-chan struct{}) []part {
 		parts = append(parts, part{"streams", f.mesh.Run})
 	}
 	return parts
+}
+
+// serves tells whether requests are to be sent here. While they do not pass yet, that is so only where nobody else serves.
+func (f *fleet) serves() bool {
+	if f == nil || f.open.Load() {
+		return true
+	}
+	return !slices.ContainsFunc(f.members.All(), func(m members.Member) bool {
+		return string(m.UID) != f.pod && m.Ready && !m.Terminating
+	})
 }
 
 // meet tells who the others are after each change.

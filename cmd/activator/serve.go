@@ -269,7 +269,7 @@ func (r *replica) assemble(config *rest.Config) (err error) {
 		Certificate: r.options.tlsCert, Key: r.options.tlsKey,
 		Routes:    route.Options{ClusterDomain: r.options.clusterDomain, Claims: r.options.hostClaims},
 		Withdrawn: r.withdrawn,
-	}, latched(r.resources.Adopted), latched(r.backend.Synced))
+	}, latched(r.resources.Adopted), latched(r.backend.Synced), latched(r.fleet.serves))
 }
 
 // latched stays true once ready was: what comes later must not take from a service its activators.

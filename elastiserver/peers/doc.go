@@ -23,6 +23,6 @@
 // # Starting
 //
 // A process that starts may have been told of fences and condemned endpoints in an earlier life, and remembers nothing.
-// It lets no request pass before it has heard of them: from the leader, or from all others if it leads itself. After
-// ten seconds it does without.
+// It lets no request pass before it has heard of them: from the leader, or from all others if it leads itself. Where nobody
+// else runs it waits two seconds, for what its earlier process may have sent. After ten seconds it does without.
 package peers

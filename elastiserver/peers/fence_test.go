@@ -281,6 +281,7 @@ func TestWhoConnectsWhileTheMembersAreListedHearsOfTheFence(t *testing.T) {
 		late := w.add("b")
 		late.set(func(s *scaler) { s.mute = true })
 		late.willHold()
+		wait(0) // it has looked who else there is
 		w.whenListed(func() { w.connect(n[0], late) })
 		a := n[0].fence()
 		w.whenListed(nil)

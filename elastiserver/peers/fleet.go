@@ -133,7 +133,7 @@ func New(o Options) *Fleet {
 // may be called once.
 func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Lock()
-	f.ctx = ctx
+	f.ctx, f.began = ctx, f.Clock()
 	f.mu.Unlock()
 	defer f.stop()
 

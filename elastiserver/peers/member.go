@@ -10,15 +10,21 @@ import (
 	"github.com/dormouse-dev/dormouse/scaling"
 )
 
-// startPatience is after how long a process lets requests pass although it has not heard what must not be used.
-const startPatience = 10 * time.Second
+const (
+	// startPatience is after how long a process lets requests pass although it has not heard what must not be used.
+	startPatience = 10 * time.Second
+
+	// landsWithin is after how long a write is done or never will be that was sent by an earlier process of our pod.
+	landsWithin = 2 * time.Second
+)
 
 // starting is what is not known yet. Fleet.mu guards it.
 type starting struct {
-	shut     bool // no request passes
-	met      bool // the leader has welcomed us
+	shut     bool          // no request passes
+	began    time.Duration // by Clock, when Run did
+	met      bool          // the leader has welcomed us
 	pending  map[scaling.Epoch]scaling.Target
-	waitFor  []string // pods that have to tell us what they know if we lead; nil: not known
+	waitFor  []string // pods that run, and have to tell us what they know if we lead; nil: not known
 	watching bool     // waitFor is being found out
 }
 
@@ -194,7 +200,7 @@ func (f *Fleet) unhold(t scaling.Target, e scaling.Epoch, o scaling.Outcome, con
 
 // mayOpen decides whether requests may pass from now on, and notes it down. Who gets a yes calls openIf.
 func (f *Fleet) mayOpen() bool {
-	if !f.shut || len(f.pending) > 0 || !f.met && !f.heardAll() {
+	if !f.shut || len(f.pending) > 0 || !f.met && !f.heardAll() && !f.alone() {
 		return false
 	}
 	f.shut = false
@@ -210,6 +216,12 @@ func (f *Fleet) heardAll() bool {
 		p := f.peerIn(pod)
 		return p == nil || !p.opened
 	})
+}
+
+// alone tells whether nobody else runs who could tell us anything, and nothing that an earlier process of our pod did is still
+// under way.
+func (f *Fleet) alone() bool {
+	return f.waitFor != nil && len(f.waitFor) == 0 && len(f.resolving) == 0 && f.Clock()-f.began >= landsWithin
 }
 
 func (f *Fleet) openIf(may bool) {
@@ -237,11 +249,11 @@ func (f *Fleet) startAnyway() {
 	f.openIf(open)
 }
 
-// lookAround finds out whom a leader has to hear before it opens.
+// lookAround finds out who there is that could tell what must not be used.
 func (f *Fleet) lookAround() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.shut || !f.leads() || f.watching {
+	if !f.shut || f.watching {
 		return
 	}
 	f.watching = f.start(func(ctx context.Context) {

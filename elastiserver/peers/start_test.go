@@ -74,6 +74,19 @@ func TestALeaderThatIsAloneOpensAtOnce(t *testing.T) {
 	})
 }
 
+// Nobody leads before the Lease of its earlier process has expired, and nobody else is there to serve.
+func TestAProcessThatIsAloneDoesNotWaitForALeader(t *testing.T) {
+	inWorld(t, "a", func(w *world, n []*node) {
+		w.mu.Lock()
+		w.list = append(w.list, peers.Member{ID: "b", Name: "pod-b"}) // starts as well
+		w.mu.Unlock()
+		wait(time.Minute)
+		if at := n[0].opened(); at < 2*time.Second || at > 3*time.Second {
+			t.Errorf("it opens after %v, want once a write of its earlier process has landed, after 2 s", at)
+		}
+	})
+}
+
 func TestALeaderThatStartsAsksAgainWhereTheMembersAreNotListed(t *testing.T) {
 	inWorld(t, "a", func(w *world, n []*node) {
 		w.refuse(errors.New("no connection"))
