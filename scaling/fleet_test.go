@@ -108,6 +108,7 @@ type readBackend struct {
 	mu       sync.Mutex
 	reading  Reading
 	readErr  error
+	slow     chan struct{} // closed when it may answer; or nil
 	scaleErr error
 	scales   []int32
 	sink     func(*Endpoints)
@@ -130,8 +131,12 @@ func (b *readBackend) Watch(ctx context.Context, sink func(*Endpoints)) error {
 
 func (b *readBackend) Read(context.Context, *Service) (Reading, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.reading, b.readErr
+	slow, reading, err := b.slow, b.reading, b.readErr
+	b.mu.Unlock()
+	if slow != nil {
+		<-slow
+	}
+	return reading, err
 }
 
 // fleetWorld is one ScaleHandler among others, with one service whose endpoint "a" is ready.
@@ -141,6 +146,7 @@ type fleetWorld struct {
 	gates   *toldGates
 	backend *readBackend
 	service *Service
+	metrics *metrics.Metrics
 	t       *testing.T
 }
 
@@ -153,7 +159,7 @@ func inFleet(t *testing.T, f func(w *fleetWorld)) {
 		key := Key{"web", "shop"}
 		w := &fleetWorld{
 			fleet: &fakeFleet{}, gates: &toldGates{fenced: map[Key]bool{}, views: map[Key]*View{}},
-			backend: &readBackend{reading: Reading{Spec: 1, Endpoints: []string{"a"}}}, t: t,
+			backend: &readBackend{reading: Reading{Spec: 1, Endpoints: []string{"a"}}}, metrics: m, t: t,
 			service: &Service{Key: key, Target: Target{"web", "Deployment.apps", "shop"}, Idle: Idle{After: 30 * time.Second, Initial: true}},
 		}
 		w.ScaleHandler = NewScaleHandler(zap.NewNop(), w.backend, w.gates, m)
@@ -363,6 +369,74 @@ func TestAWakeCountsAsUseForTheOthers(t *testing.T) {
 		w.Activities(func(_ Target, a Activity) { last = a.Last })
 		if last.IsZero() {
 			t.Error("a wake is no use of the target")
+		}
+	})
+}
+
+// A process that starts is connected before it has read what its targets are.
+func TestWhatIsCondemnedBeforeTheTargetsAreKnownIsSo(t *testing.T) {
+	for name, tell := range map[string]func(*ScaleHandler, Target){
+		"by a list":     func(h *ScaleHandler, target Target) { h.Condemn(target, []string{"a"}) },
+		"by an outcome": func(h *ScaleHandler, target Target) { h.Unhold(target, Epoch{Seq: 1}, OutcomeSlept, []string{"a"}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFleet(t, func(w *fleetWorld) {
+				h := NewScaleHandler(zap.NewNop(), w.backend, w.gates, w.metrics)
+				tell(h, w.service.Target)
+				if c := h.Condemned()[w.service.Target]; !slices.Equal(c, []string{"a"}) {
+					t.Errorf("others are told that %v are condemned, want a", c)
+				}
+				h.Adopt([]*Service{w.service})
+				h.observe(w.shows(1, "a", "b"))
+				if v := w.gates.views[w.service.Key]; len(v.Ready) != 1 || v.Ready[0].ID != "b" {
+					t.Errorf("requests may go to %v, want b alone", v.Ready)
+				}
+			})
+		})
+	}
+}
+
+// The leader is lost after its write, and somebody else has woken the target; our watch does not show any of it yet.
+func TestAHoldThatNobodyEndsLetsNobodyToWhatIsGone(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.fleet.follows.Store(true)
+		w.after(time.Minute)
+		w.hold(1)
+		w.backend.mu.Lock()
+		w.backend.reading = Reading{Spec: 1, Endpoints: []string{"b"}}
+		w.backend.mu.Unlock()
+		w.after(11 * time.Second)
+		if v := w.gates.views[w.service.Key]; w.gates.isFenced(w.service.Key) || len(v.Ready) > 0 {
+			t.Errorf("fenced %v, and requests may go to %v; want open, and nobody", w.gates.isFenced(w.service.Key), v.Ready)
+		}
+		w.backend.sink(w.shows(1, "b"))
+		if v := w.gates.views[w.service.Key]; len(v.Ready) != 1 {
+			t.Error("requests may not go to whom the platform has in its place")
+		}
+	})
+}
+
+// The platform is asked whether to trust an endpoint again, and answers after another sleep and another activator's wake.
+func TestAnAnswerFromBeforeASleepAcquitsNobody(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.fleet.follows.Store(true)
+		w.after(time.Minute)
+		w.Condemn(w.service.Target, []string{"a"})
+		answer := make(chan struct{})
+		w.backend.mu.Lock()
+		w.backend.slow = answer
+		w.backend.mu.Unlock()
+		w.after(1500 * time.Millisecond) // the platform is being asked
+		if r := w.hold(1); !r.Held {
+			t.Fatal("not held")
+		}
+		w.Unhold(w.service.Target, Epoch{Seq: 1}, OutcomeSlept, []string{"a"})
+		w.backend.sink(w.shows(0, "a"))
+		w.backend.sink(w.shows(1, "a"))
+		close(answer)
+		synctest.Wait()
+		if v := w.gates.views[w.service.Key]; len(v.Ready) > 0 {
+			t.Errorf("requests may go to %v, which the sleep takes away", v.Ready)
 		}
 	})
 }

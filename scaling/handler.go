@@ -59,9 +59,11 @@ type ScaleHandler struct {
 
 	started chan struct{} // closed by Run
 
-	mu     sync.Mutex      // guards the following
-	ctx    context.Context //nolint:containedctx // Run's, or nil: writes end with it
-	writes sync.WaitGroup
+	mu      sync.Mutex      // guards the following, and the first change of targets
+	ctx     context.Context //nolint:containedctx // Run's, or nil: writes end with it
+	writes  sync.WaitGroup
+	adopted bool                // by Adopt, if only once
+	early   map[Target][]string // condemned before that
 }
 
 // targets is who is known: immutable.
@@ -132,12 +134,18 @@ func (h *ScaleHandler) Adopt(services []*Service) {
 		members[t] = append(members[t], s)
 	}
 	// Its services are the first that a new target hears of, whoever finds it first.
+	h.mu.Lock()
 	for t, services := range members {
 		if before.byTarget[t.id] == nil {
 			t.inbox = []mail{{event: event{kind: evConfigured}, services: services}}
+			if ids := h.early[t.id]; len(ids) > 0 {
+				t.inbox = append(t.inbox, mail{event: event{kind: evCondemn, condemned: ids}})
+			}
 		}
 	}
+	h.adopted, h.early = true, nil
 	h.targets.Store(now)
+	h.mu.Unlock()
 	for t, services := range members {
 		switch {
 		case before.byTarget[t.id] == nil:

@@ -2,6 +2,8 @@ package scaling
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -30,8 +32,11 @@ func (h *ScaleHandler) Hold(target Target, epoch Epoch, idleFor time.Duration, r
 // Unhold tells how the leader's fence ended. Unless it was aborted, the condemned endpoints are not used any more, whether or not
 // that fence is held here.
 func (h *ScaleHandler) Unhold(target Target, epoch Epoch, outcome Outcome, condemned []string) {
-	if t := h.targets.Load().byTarget[target]; t != nil {
+	switch t := h.targets.Load().byTarget[target]; {
+	case t != nil:
 		t.post(mail{event: event{kind: evUnhold, epoch: epoch, outcome: outcome, condemned: condemned}})
+	case outcome != OutcomeAborted:
+		h.Condemn(target, condemned)
 	}
 }
 
@@ -42,11 +47,30 @@ func (h *ScaleHandler) Arrived(service Key) {
 	}
 }
 
-// Condemn has endpoints of a target not used any more, as another activator knows that they must not be.
+// Condemn has endpoints of a target not used any more, as another activator knows that they must not be. What it says of targets
+// that are not known is kept until Adopt was called for the first time: the others speak as soon as they are connected.
 func (h *ScaleHandler) Condemn(target Target, ids []string) {
-	if t := h.targets.Load().byTarget[target]; t != nil && len(ids) > 0 {
+	if len(ids) == 0 || h.condemnedEarly(target, ids) {
+		return
+	}
+	if t := h.targets.Load().byTarget[target]; t != nil {
 		t.post(mail{event: event{kind: evCondemn, condemned: ids}})
 	}
+}
+
+// condemnedEarly keeps ids for the first Adopt, and reports false if that was.
+func (h *ScaleHandler) condemnedEarly(target Target, ids []string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.adopted {
+		return false
+	}
+	if h.early == nil {
+		h.early = make(map[Target][]string)
+	}
+	// Each id once: everybody says it.
+	h.early[target] = slices.Compact(slices.Sorted(slices.Values(append(h.early[target], ids...))))
+	return true
 }
 
 // Holds returns the fences that are held here for a leader, and have no outcome yet.
@@ -62,6 +86,9 @@ func (h *ScaleHandler) Holds() (holds []Held) {
 // Condemned returns the endpoints that must not be used, of all targets that have any.
 func (h *ScaleHandler) Condemned() map[Target][]string {
 	all := make(map[Target][]string)
+	h.mu.Lock()
+	maps.Copy(all, h.early)
+	h.mu.Unlock()
 	for id, t := range h.targets.Load().byTarget {
 		if f := t.fence.Load(); f != nil && len(f.condemned) > 0 {
 			all[id] = f.condemned

@@ -197,6 +197,7 @@ type fence struct {
 
 	sentences  uint64 // counts changes of who is condemned and what is held
 	confirming bool   // the platform has been asked whether to acquit
+	confirmOf  uint64 // what sentences was then
 }
 
 type writing uint8

@@ -36,6 +36,22 @@ func (l *lifecycle) condemnIDs(now time.Time, ids []string) {
 	}
 }
 
+// condemnAbsent keeps requests from all that our snapshots show and the platform does not: it has taken them away, and our watch
+// lags.
+func (l *lifecycle) condemnAbsent(living []string) {
+	for _, sn := range l.snapshots {
+		for id := range sn.ids {
+			if slices.Contains(living, id) {
+				continue
+			}
+			if l.condemned == nil {
+				l.condemned = make(map[string]condemnation)
+			}
+			l.sentence(id, condemnation{seen: true})
+		}
+	}
+}
+
 // condemnForeign takes in what another activator knows to be condemned, outside of any fence that we hold.
 func (l *lifecycle) condemnForeign(now time.Time, ids []string) {
 	before := l.ours().sentences
@@ -116,15 +132,16 @@ func (l *lifecycle) considerAcquittal(now time.Time) {
 	if due(now, l.acquitAt) {
 		l.acquitAt = time.Time{}
 		l.fencing().confirming = true
+		l.fence.confirmOf = l.fence.sentences
 		l.do(action{kind: actConfirm})
 	}
 }
 
 // confirmed acquits those condemned that exist under a wish for as many. Where there is nobody to ask, the snapshots are
-// believed.
+// believed. An answer that may be from before a sleep says nothing: it is asked again.
 func (l *lifecycle) confirmed(now time.Time, e event) {
 	l.fencing().confirming = false
-	if e.err != nil || l.state == StateDraining || l.writing != writingNone || !l.kept() {
+	if e.err != nil || l.fence.sentences != l.fence.confirmOf || l.state == StateDraining || l.writing != writingNone || !l.kept() {
 		return
 	}
 	if e.reading == nil {

@@ -74,6 +74,9 @@ func (l *lifecycle) recalled(now time.Time, e event) {
 		l.do(action{kind: actFound, epoch: e.epoch, condemned: slices.Collect(maps.Keys(l.condemned))}) // before anybody wakes it
 		l.release(now, e, OutcomeSlept)
 	case now.Sub(l.held.at) >= holdMost:
+		if e.reading != nil {
+			l.condemnAbsent(e.reading.Endpoints)
+		}
 		l.release(now, e, OutcomeAborted)
 	default:
 		l.held.recallAt = now.Add(min(recallAgain, l.held.at.Add(holdMost).Sub(now)))

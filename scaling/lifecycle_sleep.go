@@ -91,6 +91,7 @@ func (l *lifecycle) slept(now time.Time, outcome Outcome, unseen bool) {
 	for _, sn := range l.snapshots {
 		l.condemn(sn)
 	}
+	l.fencing().sentences++ // whoever was condemned before, is so anew
 	l.idleCheckAt = time.Time{}
 	l.pass()
 	l.become(StateAsleep)
