@@ -43,7 +43,7 @@ type bundle struct {
 // next returns the bundle that should be there at a time, for servers of the names: b itself, or one with something made
 // anew. A nil b is none.
 func (b *bundle) next(now time.Time, names []string) (*bundle, error) {
-	if b == nil || !now.Before(b.authorities[0].NotAfter) {
+	if b == nil || !holds(b.authorities[0], now) {
 		made, err := withAuthority(nil, now)
 		if err != nil {
 			return nil, err
@@ -59,9 +59,9 @@ func (b *bundle) next(now time.Time, names []string) (*bundle, error) {
 	switch {
 	case !signed && settled:
 		return b.withLeaf(now, names)
-	case !signed && now.Before(b.leaf.NotAfter): // it is still good, and the newest authority not known everywhere
+	case !signed && holds(b.leaf, now): // it is still good, and the newest authority not known everywhere
 		return b, nil
-	case !signed || ending(b.leaf, now) || !covers(b.leaf, names):
+	case !signed || !holds(b.leaf, now) || ending(b.leaf, now) || !covers(b.leaf, names):
 		renewed, err := b.withLeaf(now, names)
 		if err == nil && signed { // nothing has been signed by others since the leaf before
 			renewed.authorities = renewed.authorities[:1]
@@ -131,6 +131,11 @@ func issue(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (*
 		return nil, err
 	}
 	return x509.ParseCertificate(der)
+}
+
+// holds tells whether a certificate is good at a time. One may begin later: a leader whose clock was wrong has made it.
+func holds(c *x509.Certificate, now time.Time) bool {
+	return !now.Before(c.NotBefore) && now.Before(c.NotAfter)
 }
 
 // ending tells whether a third of a certificate's life, or less, is left.

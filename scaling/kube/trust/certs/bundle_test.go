@@ -92,6 +92,32 @@ func TestAnAuthorityThatHasEndedIsReplacedAtOnce(t *testing.T) {
 	trusts(t, later, next, next, "a.b.svc")
 }
 
+// A leader whose clock is ahead makes what is good for nobody else. The next leader does not wait until it is.
+func TestWhatAWrongClockHasMadeIsReplacedAtOnce(t *testing.T) {
+	now := time.Now()
+	for what, made := range map[string][2]time.Time{ // the authority, and the leaf
+		"all of it": {now.Add(365 * day), now.Add(365 * day)},
+		"the leaf":  {now, now.Add(80 * day)},
+	} {
+		b, err := (*bundle)(nil).next(made[0], []string{"a.b.svc"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err = b.next(made[1], []string{"a.b.svc"}); err != nil {
+			t.Fatal(err)
+		}
+		next, err := b.next(now, []string{"a.b.svc"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(what)
+		trusts(t, now, next, next, "a.b.svc")
+		if again, err := next.next(now.Add(time.Minute), []string{"a.b.svc"}); err != nil || again != next {
+			t.Errorf("%s: it is made again and again: %v", what, err)
+		}
+	}
+}
+
 func TestWhatIsWrittenCanBeRead(t *testing.T) {
 	b, err := (*bundle)(nil).next(time.Now(), []string{"a.b.svc"})
 	if err != nil {
