@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -18,6 +20,7 @@ const Path = "/peers/v1/stream"
 const (
 	protocol    = "dormouse-peers" // the upgrade's
 	maxHalfOpen = 64
+	recheck     = 30 * time.Second
 )
 
 var _ http.Handler = (*Mesh)(nil)
@@ -47,8 +50,45 @@ func (m *Mesh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	peer, c := m.answer(ctx, w, r)
 	finished()
-	if c != nil {
-		_ = m.serve(ctx, peer, c) // it was logged
+	if c == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var doubter sync.WaitGroup
+	defer doubter.Wait()
+	defer cancel()
+	doubter.Go(func() {
+		m.doubt(ctx, r, peer)
+		cancel()
+	})
+	_ = m.serve(ctx, peer, c) // it was logged
+}
+
+// doubt returns when a peer that is no member of ours is known to have no authority any more, or ctx ends. Whoever got hold of
+// a pod's token would otherwise go on after that pod is gone, and the token with it. A member is not asked for: its token
+// is replaced long before its stream ends.
+func (m *Mesh) doubt(ctx context.Context, r *http.Request, peer Peer) {
+	tick := time.NewTicker(m.recheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		m.mu.Lock()
+		_, member := m.pods[peer.ID]
+		m.mu.Unlock()
+		if member {
+			continue
+		}
+		looking, done := context.WithTimeout(ctx, handshakeTime)
+		_, err := m.options.Authorizer.Peer(r.WithContext(looking))
+		done()
+		if err != nil && statusOf(err) != http.StatusServiceUnavailable && ctx.Err() == nil {
+			m.logger.Warn("a peer is no member, and has no authority any more", zap.String("peer", peer.Name), zap.String("id", peer.ID))
+			return
+		}
 	}
 }
 

@@ -86,9 +86,11 @@ type Mesh struct {
 	logger  *zap.Logger
 	options Options
 	half    chan struct{} // holds an element for each stream that somebody else is opening
+	recheck time.Duration // how often a peer that is no member has to be known still
 
 	mu      sync.Mutex              // guards the following; no other lock but a link's is taken with it held
 	members map[string]Member       // those that we dial
+	pods    map[string]struct{}     // ids of all
 	known   map[netip.Addr]struct{} // addresses of all
 	dialers map[string]*dialer
 	links   map[string]*link // by the other pod's id: the latest, which may be over
@@ -110,6 +112,7 @@ func New(o Options) *Mesh {
 		logger:  o.Logger,
 		options: o,
 		half:    make(chan struct{}, maxHalfOpen),
+		recheck: recheck,
 		dialers: make(map[string]*dialer),
 		links:   make(map[string]*link),
 	}
@@ -120,14 +123,15 @@ func (m *Mesh) Own() Peer { return m.own }
 
 // Set tells who the members are; we may be among them, and are passed over. Those of a greater id than our own are dialled,
 // again and again, for as long as they are members. A stream that is open stays so until it ends by itself, whether its
-// pod is still a member or not. The list is not kept.
+// pod is still a member or not, but for one whose token is good no more, as that of a pod that is gone. The list is not kept.
 func (m *Mesh) Set(members []Member) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.members
 	m.members = make(map[string]Member, len(members))
-	m.known = make(map[netip.Addr]struct{}, len(members))
+	m.pods, m.known = make(map[string]struct{}, len(members)), make(map[netip.Addr]struct{}, len(members))
 	for _, member := range members {
+		m.pods[member.ID] = struct{}{}
 		for _, address := range member.Addresses {
 			m.known[address.Addr().Unmap()] = struct{}{}
 		}

@@ -201,3 +201,29 @@ func TestNothingIsAnsweredBeforeRunAndAfterIt(t *testing.T) {
 		t.Errorf("got %v, %v, want 503", response, err)
 	}
 }
+
+// A token that somebody got hold of is good for as long as its pod is there, and so is a stream that was opened with it.
+func TestAStreamEndsWithTheAuthorityOfWhoIsNoMember(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	b := newNode(t, nodeOptions{id: "b", authority: ca, recheck: 5 * time.Millisecond})
+	a := newNode(t, nodeOptions{id: "a", authority: ca})
+	introduce(a, b)
+	b.handler.awaitPeer("a")
+	stays := func(why string) {
+		t.Helper()
+		<-time.After(100 * time.Millisecond) // twenty times the question
+		if _, ended := b.handler.count("a"); ended != 0 {
+			t.Fatalf("the stream has ended: %s", why)
+		}
+	}
+	b.tokens.Store(http.StatusUnauthorized) // the pod has another token by now
+	stays("it is a member's")
+	b.tokens.Store(http.StatusServiceUnavailable)
+	b.mesh.Set(nil)
+	stays("nothing is known against it")
+	b.tokens.Store(0)
+	stays("its token is good, though it is no member yet")
+	b.tokens.Store(http.StatusUnauthorized)
+	b.handler.awaitEnd("a", 1, 5*time.Second)
+}

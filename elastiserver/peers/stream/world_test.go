@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,10 +78,15 @@ func (e statusError) Error() string   { return fmt.Sprintf("status %d", int(e)) 
 func (e statusError) StatusCode() int { return int(e) }
 
 // tokens lets in whoever says who he is.
-type tokens struct{}
+type tokens struct {
+	says *atomic.Int32 // with which status everybody is refused; zero: not
+}
 
-func (tokens) Peer(r *http.Request) (string, error) {
+func (a tokens) Peer(r *http.Request) (string, error) {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if status := a.says.Load(); status != 0 {
+		return "", statusError(status)
+	}
 	switch id, ok := strings.CutPrefix(token, "pod:"); {
 	case ok:
 		return id, nil
@@ -100,7 +106,8 @@ type node struct {
 	mesh    *Mesh
 	handler *recorder
 	address netip.AddrPort
-	stop    func() // ends it and waits
+	tokens  *atomic.Int32 // see tokens
+	stop    func()        // ends it and waits
 }
 
 type nodeOptions struct {
@@ -108,7 +115,8 @@ type nodeOptions struct {
 	authority              *authority
 	trusts                 *authority // nil: authority
 	received               func(peer Peer, line []byte) error
-	handler                Handler // nil: a recorder
+	handler                Handler       // nil: a recorder
+	recheck                time.Duration // zero: as always
 }
 
 func newNode(t *testing.T, o nodeOptions) *node {
@@ -119,15 +127,18 @@ func newNode(t *testing.T, o nodeOptions) *node {
 	if o.trusts == nil {
 		o.trusts = o.authority
 	}
-	n := &node{handler: newRecorder(t, o.received)}
+	n := &node{handler: newRecorder(t, o.received), tokens: new(atomic.Int32)}
 	if o.handler == nil {
 		o.handler = n.handler
 	}
 	n.mesh = New(Options{
 		ID: o.id, Name: "pod-" + o.id, Incarnation: o.incarnation, Version: "test",
-		Logger: zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), Handler: o.handler, Authorizer: tokens{},
+		Logger: zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), Handler: o.handler, Authorizer: tokens{n.tokens},
 		TLS: o.trusts.client, Token: func() (string, error) { return o.token, nil }, Refused: n.handler.refuse,
 	})
+	if o.recheck > 0 {
+		n.mesh.recheck = o.recheck
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
