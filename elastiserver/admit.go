@@ -145,7 +145,7 @@ func (s *Server) refuse(w http.ResponseWriter, e *refusal) {
 	default:
 		w.Header().Set("Retry-After", "1")
 		if !errors.Is(e.cause, context.Canceled) {
-			s.logger.Warn("a caller was not let in: the API server did not say who it is, or what it may do", zap.Error(e.cause))
+			s.strangers.Warn("a caller was not let in: the API server did not say who it is, or what it may do", zap.Error(e.cause))
 		}
 	}
 	s.metrics.ControlRefused(reason)

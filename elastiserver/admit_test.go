@@ -5,11 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/dormouse-dev/dormouse/metrics"
 )
 
 // house knows jane and joe by their tokens, and what they may do; of a third it cannot tell.
@@ -120,6 +130,53 @@ func TestEveryPathNeedsItsRight(t *testing.T) {
 	if want := "map[forbidden:8 other:0 unauthenticated:7 unavailable:7]"; fmt.Sprint(got) != want {
 		t.Errorf("counted %v, want %s", got, want)
 	}
+}
+
+// Whoever can connect can be refused as often as he likes, and does not fill the log by it.
+func TestWhoIsNotLetInDoesNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // whose clock stands still meanwhile
+		w := newWorld(t, serviceOf("web", "shop"))
+		core, logged := observer.New(zap.DebugLevel)
+		m, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := New(zap.New(core), w.handler, rescale, m)
+		server.Guard(&house{})
+		handler := server.Handler()
+		for _, token := range []string{"away", "joe", ""} {
+			for range 1000 {
+				r := httptest.NewRequest(http.MethodGet, "/api/v1/services", http.NoBody)
+				r.Header.Set("Authorization", "Bearer "+token)
+				handler.ServeHTTP(httptest.NewRecorder(), r)
+			}
+		}
+		if n := logged.Len(); n != 1 {
+			t.Errorf("%d lines were logged, want one that says that nothing is known", n)
+		}
+	})
+}
+
+// Rights are taken away while a stream goes on. It ends, and who comes again is asked again.
+func TestAnEventStreamEndsWhereCallersAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, serviceOf("web", "shop"))
+		synctest.Wait()
+		w.Guard(&house{rights: map[string]string{"jane": "[watch elasticservices in all namespaces]"}})
+		handler := w.Handler()
+		stream, _ := followInMemory(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Set("Authorization", "Bearer jane")
+			handler.ServeHTTP(w, r)
+		})})
+		began := time.Now()
+		go func() { _, _ = io.Copy(io.Discard, stream) }()
+		for len(w.streams) == 1 && time.Since(began) < time.Hour {
+			pass(sec)
+		}
+		if lived := time.Since(began); lived < 9*time.Minute || lived > 11*time.Minute {
+			t.Errorf("it ended after %v, want 10 minutes", lived)
+		}
+	})
 }
 
 // Resolvers that have no token are known by where their connection comes from, whatever they say of themselves, and may do

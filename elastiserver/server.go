@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/dormouse-dev/dormouse/metrics"
 	"github.com/dormouse-dev/dormouse/scaling"
@@ -26,6 +27,7 @@ const DefaultRescaleDuration = 5 * time.Second
 // Server coalesces the events that ask for a wake, and answers the control port. Its methods are safe for concurrent use.
 type Server struct {
 	logger       *zap.Logger
+	strangers    *zap.Logger // for what anybody can have us log: a line of a kind in ten seconds
 	scaleHandler *scaling.ScaleHandler
 	// rescaleDuration is the length of a window: for how long after it started a scale-up for a target further events
 	// start nothing, and after which the scale-up is asserted again while requests wait.
@@ -53,7 +55,10 @@ func New(logger *zap.Logger, scaleHandler *scaling.ScaleHandler, rescaleDuration
 		rescaleDuration = DefaultRescaleDuration
 	}
 	return &Server{
-		logger:          logger,
+		logger: logger,
+		strangers: logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+			return zapcore.NewSamplerWithOptions(core, 10*time.Second, 1, 0)
+		})),
 		scaleHandler:    scaleHandler,
 		rescaleDuration: rescaleDuration,
 		metrics:         m,
