@@ -62,6 +62,7 @@ func (r *replica) join() {
 		Lost:    func() { f.Leader("", 0, false) },
 		Release: func(ctx context.Context) { _ = f.Resign(ctx) }, // what has not ended by then, the others find out
 	}
+	f.lease.Floor = f.Term
 	f.lease.Leader = func(identity string, term int64) {
 		if identity != f.lease.Identity {
 			f.Leader(identity, term, false)

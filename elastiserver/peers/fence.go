@@ -257,11 +257,13 @@ func (f *Fleet) refused(p *peer, r *Refuse) {
 }
 
 // revoked tells that a member has a request that waits for a fence of ours.
-func (f *Fleet) revoked(e scaling.Epoch) {
+func (f *Fleet) revoked(p *peer, e scaling.Epoch) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fe := f.bySeq[e.Seq]; fe != nil && fe.epoch == e {
 		f.giveUp(fe, metrics.FenceRevoked, fmt.Errorf("%w: a request has come to another activator", scaling.ErrBusy))
+	} else if o := f.outcomes.of(e); o != nil && e.Leader == string(f.ID) { // it has not heard, as its stream broke meanwhile
+		_ = p.link.Send(Message{Outcome: o})
 	}
 }
 

@@ -219,6 +219,7 @@ func TestAMemberRefusesAnOldLeader(t *testing.T) {
 	inWorld(t, "ab", func(w *world, n []*node) {
 		w.connectAll()
 		n[0].Leader("a", 1, true)
+		wait(0)
 		n[1].Leader("somebody", 2, false)
 		n[1].willHold()
 		if a := n[0].fence(); !errors.Is(a.err, scaling.ErrBusy) {

@@ -218,7 +218,7 @@ func (f *Fleet) Received(id PeerID, m Message) {
 	case m.Refuse != nil:
 		f.refused(p, m.Refuse)
 	case m.Revoke != nil:
-		f.revoked(m.Revoke.Epoch)
+		f.revoked(p, m.Revoke.Epoch)
 	case m.Outcome != nil:
 		f.heardOutcome(m.Outcome)
 	case m.Sleep != nil:

@@ -27,6 +27,13 @@ func (f *Fleet) Leads() bool {
 	return f.leads()
 }
 
+// Term returns the highest term that anybody is known to have had. Whoever is elected with a lesser one does not lead.
+func (f *Fleet) Term() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seen
+}
+
 // Leader tells who leads: id is for people. own says that it is us.
 func (f *Fleet) Leader(id string, term int64, own bool) {
 	f.mu.Lock()

@@ -101,6 +101,9 @@ func opens(holds []Up, condemned map[scaling.Target][]string) []*Open {
 func (f *Fleet) led(p *peer, l *Lead) {
 	f.mu.Lock()
 	if l.Term < f.seen {
+		if !l.Over { // somebody has deleted the Lease, perhaps: it begins again above ours
+			_ = p.link.Send(Message{Lead: &Lead{Term: f.seen, Over: true}})
+		}
 		f.mu.Unlock()
 		return
 	}

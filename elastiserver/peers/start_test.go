@@ -381,3 +381,50 @@ func TestAProcessThatStartsWaitsForWhatTheNextLeaderHolds(t *testing.T) {
 		}
 	})
 }
+
+// Somebody has deleted the Lease, and who made it anew knew nothing of the one before.
+func TestALeaderOfALesserTermHearsOfTheGreater(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		w.lead(n[1], 50)
+		n[1].Leader("", 50, false)
+		late := w.add("c")
+		late.Leader("c", 1, true)
+		if !late.Leads() {
+			t.Fatal("it does not lead before it has heard of anybody")
+		}
+		w.connect(late, n[0])
+		wait(0)
+		if late.Leads() || late.Term() != 50 {
+			t.Fatalf("it leads: %v; it knows of the term %d, want 50", late.Leads(), late.Term())
+		}
+		late.Leader("c", 51, true)
+		wait(0)
+		if !late.Leads() || n[0].Term() != 51 {
+			t.Error("it does not lead with a greater one")
+		}
+	})
+}
+
+// The stream broke before the outcome was said, and before anybody knew that the fence is held.
+func TestWhoHoldsInVainHearsOfItWhenARequestComes(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		w.connectAll()
+		w.lead(n[0], 1)
+		n[1].willHold()
+		if a := n[0].fence(); a.err != nil {
+			t.Fatal(a.err)
+		}
+		epoch := n[1].epoch()
+		w.cut(n[0], n[1])
+		n[0].Lift(shop, scaling.OutcomeAborted, nil)
+		n[1].set(func(s *scaler) { clear(s.held) })
+		w.connect(n[0], n[1])
+		wait(0)
+		n[1].set(func(s *scaler) { s.held[shop] = epoch })
+		n[1].Revoke(shop, epoch)
+		wait(0)
+		if got := n[1].outcomes(); !slices.Equal(got, []scaling.Outcome{scaling.OutcomeAborted}) {
+			t.Errorf("it has heard %v, want that the fence was aborted", got)
+		}
+	})
+}

@@ -131,6 +131,21 @@ func (c *candidate) overdue() bool {
 	return c.term != 0 && c.options.Now() >= c.until
 }
 
+// outranked tells whether others know of a greater term than ours, so that they do not follow us.
+func (c *candidate) outranked() bool {
+	floor := c.floor()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.term != 0 && floor > c.term
+}
+
+func (c *candidate) floor() int64 {
+	if c.options.Floor == nil {
+		return 0
+	}
+	return c.options.Floor()
+}
+
 // lose ends our term, if there is one, and the election.
 func (c *candidate) lose(why string) {
 	c.mu.Lock()
@@ -164,10 +179,11 @@ func (c *candidate) mayCreate() error {
 func (c *candidate) write(ctx context.Context, object *coordinationv1.Lease, record resourcelock.LeaderElectionRecord,
 	send func(context.Context, *coordinationv1.Lease) (*coordinationv1.Lease, error),
 ) error {
+	floor := c.floor()
 	c.mu.Lock()
 	term := c.term
 	if term == 0 {
-		term = c.highest + 1
+		term = max(c.highest, floor) + 1
 	}
 	retired := c.retired && c.term == 0
 	c.mu.Unlock()

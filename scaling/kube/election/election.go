@@ -41,6 +41,10 @@ type Options struct {
 	// Now is a clock that nobody sets, and that goes on while the machine is suspended, such as CLOCK_BOOTTIME.
 	Now func() time.Duration
 
+	// Floor, which may be nil, is the highest term that anybody is known to have had by other ways than the Lease, which somebody
+	// may have deleted. A term of ours that is less ends, and the next is greater. It must not block.
+	Floor func() int64
+
 	// Lead is called when this process begins to lead. Each term is greater than all before it, ours and others', as far as the
 	// Lease tells of them: it is its leaseTransitions. ctx ends with the term, at the moment at which Lost is called.
 	Lead func(ctx context.Context, term int64)
@@ -125,6 +129,9 @@ func (c *candidate) watch(ctx context.Context) {
 		case <-ticker.C:
 			if c.overdue() {
 				c.lose("not renewed in time")
+			}
+			if c.outranked() {
+				c.lose("others have seen a greater term")
 			}
 		case <-ctx.Done():
 			return

@@ -41,6 +41,7 @@ func TestElection(t *testing.T) {
 			"who is cut off leads no more before another does":                   whoIsCutOff,
 			"a Lease that is deleted is taken by nobody else":                    aLeaseThatIsDeleted,
 			"who sees another's name leads no more":                              whoSeesAnother,
+			"a Lease that begins anew goes on after the terms before":            aLeaseThatBeginsAnew,
 			"time in which the machine was suspended counts":                     suspension,
 			"a stop takes the Lease from nobody else":                            aReleaseOfAnothers,
 		} {
@@ -127,6 +128,20 @@ func aLeaseThatIsDeleted(t *testing.T, w *world) {
 	}
 	if second := w.awaitLead(t, first.term); second.who != "b" {
 		t.Errorf("%s leads, want b", second.who)
+	}
+}
+
+// Somebody has deleted the Lease, and who makes it has not seen the one before. Others tell it later.
+func aLeaseThatBeginsAnew(t *testing.T, w *world) {
+	w.floor.Store(5)
+	w.join(t, "a")
+	if first := w.awaitLead(t, 0); first.term != 6 {
+		t.Fatalf("it begins with the term %d, want 6", first.term)
+	}
+	w.floor.Store(50)
+	w.await(t, "the loss", func(e event) bool { return e.what == "lost" })
+	if second := w.awaitLead(t, 6); second.term != 51 {
+		t.Errorf("it goes on with the term %d, want 51", second.term)
 	}
 }
 
@@ -217,6 +232,7 @@ type world struct {
 	plane     *testcluster.Cluster
 	kube      kubernetes.Interface
 	namespace string
+	floor     atomic.Int64 // the highest term that others know of
 
 	mu      sync.Mutex // guards the following
 	all     []event
@@ -331,7 +347,8 @@ func (w *world) join(t *testing.T, name string) *process {
 	go func() {
 		ended <- election.Run(ctx, election.Options{
 			Client: client, Namespace: w.namespace, Name: "activators", Identity: name, Logger: zaptest.NewLogger(t),
-			Now: func() time.Duration { return time.Since(began) + time.Duration(p.skipped.Load()) },
+			Now:   func() time.Duration { return time.Since(began) + time.Duration(p.skipped.Load()) },
+			Floor: w.floor.Load,
 			Lead: func(ctx context.Context, term int64) {
 				if ctx.Err() != nil {
 					t.Error("a term that begins has ended")
