@@ -107,7 +107,7 @@ func (t *target) handle(m mail) {
 	e.fleet = t.others(e.kind)
 	actions, outcome := t.life.step(now, e)
 	if e.kind == evWrote && e.err != nil {
-		t.logUnwritten(e.err)
+		t.logUnwritten(e.err, wasWriting == writingSleep)
 	}
 	news := t.publishStatus(now) // who is told of it below may look
 	var next []event
@@ -323,13 +323,18 @@ func (t *target) countColdStart(c *coldStart) {
 	t.handler.metrics.Service(key.Namespace, key.Name).ColdStart(outcome, phases)
 }
 
-// logUnwritten tells of a scale that was not written. That a request came in time to keep a target awake is no error.
-func (t *target) logUnwritten(err error) {
-	if errors.Is(err, ErrBusy) {
-		t.handler.logger.Debug("kept awake", zap.Stringer("target", t.id), zap.Error(err))
-		return
+// logUnwritten tells of a scale that was not written. That a request came in time to keep a target awake is nothing to worry
+// about, and a sleep that came to nothing is tried again.
+func (t *target) logUnwritten(err error, sleep bool) {
+	log := t.handler.logger.With(zap.Stringer("target", t.id), zap.Error(err))
+	switch {
+	case errors.Is(err, ErrBusy):
+		log.Debug("kept awake")
+	case sleep && asFailure(err) != nil:
+		log.Warn("could not be put to sleep, trying again when it has been idle as long again")
+	default:
+		log.Error("a scale could not be written")
 	}
-	t.handler.logger.Error("a scale could not be written", zap.Stringer("target", t.id), zap.Error(err))
 }
 
 // answer tells those who asked what came of it, now or when the write under way has ended.
