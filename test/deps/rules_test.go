@@ -64,6 +64,25 @@ func rules() []rule {
 			why:  "waking needs no proxy: resolvers and people wake services too, through the API alone",
 		},
 		{
+			from: []string{"./elastiserver/peers"},
+			to:   []string{"./elastiserver", "./elastiserver/peers/stream/...", "net", "net/http/...", "crypto/tls"},
+			why:  "what activators tell each other knows not how it travels: test/fleet plays it on a network that does its worst",
+		},
+		{
+			from: []string{"./elastiserver/peers/stream/..."},
+			to:   []string{"./elastiserver", "./scaling/..."},
+			why:  "a stream carries messages and knows nothing of what they are about",
+		},
+		{
+			from: []string{"./scaling/kube/election/...", "./scaling/kube/trust/..."},
+			to: []string{
+				"./scaling/kube", "./scaling/kube/cluster/...", "./scaling/kube/resource/...",
+				"./scaling/kube/mirror/...", "./scaling/kube/members/...", "./scaling/kube/target/...",
+			},
+			deep: true,
+			why:  "who leads and who calls is the API server's word alone, read past all caches",
+		},
+		{
 			from: planes,
 			to:   []string{"./scaling/local/...", "./scaling/kube/...", "./scaling/v1alpha1/..."},
 			deep: true,
