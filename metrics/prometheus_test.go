@@ -88,8 +88,8 @@ func TestPromtoolAcceptsTheAlertsInTheDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	says := promtest.Promtool(t, "", "check", "rules", rules)
-	if !strings.Contains(says, "3 rules found") {
-		t.Errorf("promtool check rules: %s; want 3 rules", says)
+	if !strings.Contains(says, "4 rules found") {
+		t.Errorf("promtool check rules: %s; want 4 rules", says)
 	}
 }
 
