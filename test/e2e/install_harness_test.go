@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/dormouse-dev/dormouse/test/e2e/install"
 )
 
 // checkout is where the tests run, seen from their package.
 const checkout = "../.."
+
+// drainTimeout is how long activators that are told to end let requests finish.
+const drainTimeout = 20 * time.Second
 
 // withDormouse installs Dormouse, runs the tests, and takes it away, of which nothing may be left. An activator that
 // restarted or panicked meanwhile fails the run although every test may have passed.
@@ -29,6 +33,7 @@ func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
 	}
 	options := install.Options{Image: env.image, Values: []string{ // sleepers are a kind of the tests' own
 		"extraScaleTargets[0].apiGroups[0]=e2e.dormouse.dev", "extraScaleTargets[0].resources[0]=sleepers",
+		"drainTimeout=" + drainTimeout.String(),
 	}}
 	env.dormouse, err = install.Install(ctx, helm, env.client, options)
 	if err != nil {
@@ -42,14 +47,14 @@ func withDormouse(ctx context.Context, m *testing.M) (code int, err error) {
 	}
 	fmt.Fprintf(os.Stdout, "e2e: Dormouse is at %s\n", env.dormouse.HTTP)
 
-	watch := install.NewWatch(env.dormouse, env.client)
+	env.watch = install.NewWatch(env.dormouse, env.client)
 	watching, stop := context.WithCancel(ctx)
 	watched := make(chan error, 1)
-	go func() { watched <- watch.Run(watching) }()
+	go func() { watched <- env.watch.Run(watching) }()
 	code = m.Run()
 	err = namespacesGone(ctx)
 	stop()
-	err = errors.Join(err, <-watched, watch.Report(os.Stdout))
+	err = errors.Join(err, <-watched, env.watch.Report(os.Stdout))
 	if err != nil {
 		install.Describe(ctx, env.client, env.dormouse.Namespace, 50, os.Stdout)
 	}

@@ -39,6 +39,7 @@ type environment struct {
 	appImage   string
 	image      string           // the activator's
 	dormouse   *install.Release // as TestMain installed it, for all namespaces
+	watch      *install.Watch   // of it
 }
 
 var env environment //nolint:gochecknoglobals // there is no other way from TestMain to the tests

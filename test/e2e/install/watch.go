@@ -39,11 +39,20 @@ type Watch struct {
 	errors   []string   // the first lines that are errors, or no lines of the activator's own
 	more     int        // how many were not kept
 	followed map[types.UID]bool
+	excused  map[types.UID]bool // may end as they like
 }
 
 // NewWatch returns a watch that follows nothing yet.
 func NewWatch(release *Release, kube kubernetes.Interface) *Watch {
-	return &Watch{release: release, kube: kube, followed: make(map[types.UID]bool)}
+	return &Watch{release: release, kube: kube, followed: make(map[types.UID]bool), excused: make(map[types.UID]bool)}
+}
+
+// Excuse says of a pod that a test is about to end its activator by force: how it ends is no complaint from then on. A panic
+// still is.
+func (w *Watch) Excuse(pod types.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.excused[pod] = true
 }
 
 // Run follows the activators until ctx ends, and then returns nil.
@@ -113,11 +122,14 @@ func (w *Watch) see(ctx context.Context, pod *corev1.Pod, logs *sync.WaitGroup) 
 	if !isActivator(pod) {
 		return
 	}
+	w.mu.Lock()
+	excused := w.excused[pod.UID]
+	w.mu.Unlock()
 	for _, c := range pod.Status.ContainerStatuses {
-		if ended := c.LastTerminationState.Terminated; c.RestartCount > 0 && ended != nil {
+		if ended := c.LastTerminationState.Terminated; c.RestartCount > 0 && ended != nil && !excused {
 			w.complain(fmt.Sprintf("pod %s restarted after %s, exit code %d", pod.Name, ended.Reason, ended.ExitCode))
 		}
-		if ended := c.State.Terminated; ended != nil && ended.ExitCode != 0 {
+		if ended := c.State.Terminated; ended != nil && ended.ExitCode != 0 && !excused {
 			w.complain(fmt.Sprintf("pod %s ended with %s, exit code %d", pod.Name, ended.Reason, ended.ExitCode))
 		}
 		w.mu.Lock()
