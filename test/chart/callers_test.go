@@ -80,6 +80,8 @@ func (p *process) knowsItsCallers(t *testing.T, c *cluster.Cluster, client *kube
 		{"who has the right", http.MethodGet, shop, token("operator"), http.StatusOK},
 		{"who has another right", http.MethodPost, shop + "/sleep", token("operator"), http.StatusForbidden},
 		{"who has a right to one namespace", http.MethodGet, "/api/v1/services/default/shop", token("operator"), http.StatusForbidden},
+		{"who has a right to one namespace, to act in another", http.MethodPost, "/api/v1/services/default/shop/pin?for=1h", token("operator"), http.StatusForbidden},
+		{"who has a right to one namespace, behind a way out of it", http.MethodPost, "/api/v1/services/web%2F..%2Fdefault/shop/pin?for=1h", token("operator"), http.StatusForbidden},
 		{"who has a right to one namespace, for all", http.MethodGet, "/api/v1/services", token("operator"), http.StatusForbidden},
 	} {
 		var got int

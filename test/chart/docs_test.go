@@ -2,7 +2,9 @@ package chart
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -67,5 +69,41 @@ func TestTheDocumentHasTheOrderOfTheValues(t *testing.T) {
 	}
 	if got = slices.Compact(got); !slices.Equal(got, want) {
 		t.Errorf("the document has the order\n%q\nand values.yaml\n%q", got, want)
+	}
+}
+
+// A row that names a test which was renamed or deleted promises something that nobody looks at any more.
+func TestEveryTestThatTheThreatModelNamesIsThere(t *testing.T) {
+	text, err := os.ReadFile(root + "/docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := map[string]bool{}
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && path != root:
+			return filepath.SkipDir
+		case !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		code, err := os.ReadFile(path)
+		for _, f := range regexp.MustCompile(`(?m)^func (?:\([^)]*\) )?(\w+)\(`).FindAllSubmatch(code, -1) {
+			written[string(f[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test\\w+|knowsItsCallers)`").FindAllStringSubmatch(string(text), -1)
+	for _, name := range named {
+		if !written[name[1]] {
+			t.Errorf("there is no %s", name[1])
+		}
+	}
+	if len(named) < 30 {
+		t.Errorf("%d tests are named, want one for each row at least", len(named))
 	}
 }
