@@ -33,6 +33,7 @@ type cluster struct {
 	seen      []sight // all that watches have to tell, in order
 	watches   map[chan struct{}]bool
 	pods      []*pod
+	uids      int // of pods, that were given out
 	lease     lease
 	replicas  int // made so far: the source of their ids
 }

@@ -113,7 +113,8 @@ func (w *world) pod(name string) *pod {
 	c := w.cluster
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := &pod{name: name, uid: fmt.Sprintf("uid-%s-%d", name, len(c.seen)+len(w.processes))}
+	c.uids++ // two may be made at the same moment in place of one
+	p := &pod{name: name, uid: fmt.Sprintf("uid-%s-%d", name, c.uids)}
 	c.pods = append(c.pods, p)
 	w.pods = append(w.pods, p)
 	return p
