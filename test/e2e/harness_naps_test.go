@@ -23,8 +23,10 @@ type naps struct {
 	cancel    context.CancelFunc
 	workers   sync.WaitGroup
 
-	mu     sync.Mutex // guards the following
+	asking sync.RWMutex // guards ways; held for reading while a request is open
 	ways   []*http.Client
+
+	mu     sync.Mutex // guards the following
 	asked  int
 	failed []string
 	asleep map[string]chan struct{} // of each service: holds one when it has been put to sleep
@@ -54,7 +56,7 @@ func startNaps(t *testing.T, n int, ways ...*http.Client) *naps {
 				case <-ctx.Done():
 					return
 				}
-				s.note(name, ask(context.WithoutCancel(ctx), s.way(i), urlOf(s.namespace, name, "/")))
+				s.ask(ctx, name, i)
 			}
 		})
 	}
@@ -62,10 +64,10 @@ func startNaps(t *testing.T, n int, ways ...*http.Client) *naps {
 	return s
 }
 
-// by has the services be asked for by other ways.
+// by has the services be asked for by other ways. No request that came by the ones before is open when it returns.
 func (s *naps) by(ways ...*http.Client) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.asking.Lock()
+	defer s.asking.Unlock()
 	s.ways = ways
 }
 
@@ -104,10 +106,10 @@ func (s *naps) wantNoneLost(t *testing.T) {
 	t.Logf("%d sleeps and %d wakes, %d requests", len(s.downs), len(s.ups), s.asked)
 }
 
-func (s *naps) way(i int) *http.Client {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ways[i%len(s.ways)]
+func (s *naps) ask(ctx context.Context, name string, i int) {
+	s.asking.RLock()
+	defer s.asking.RUnlock()
+	s.note(name, ask(context.WithoutCancel(ctx), s.ways[i%len(s.ways)], urlOf(s.namespace, name, "/")))
 }
 
 func (s *naps) note(name string, r reply) {
