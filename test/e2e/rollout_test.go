@@ -12,7 +12,7 @@ import (
 )
 
 // Dormouse itself is replaced: new connections, those that are kept, requests that are held and long ones all go on, by
-// Dormouse's Service and by that of one name alone. It runs alone, since nothing is put to sleep while two activators run.
+// Dormouse's Service and by that of one name alone.
 func TestDormousesOwnRolloutLosesNothing(t *testing.T) { //nolint:paralleltest // it disturbs the others
 	if env.own == nil {
 		t.Skip("a forwarded port ends with its pod")
