@@ -129,12 +129,16 @@ func (b *readBackend) Watch(ctx context.Context, sink func(*Endpoints)) error {
 	return ctx.Err()
 }
 
-func (b *readBackend) Read(context.Context, *Service) (Reading, error) {
+func (b *readBackend) Read(ctx context.Context, _ *Service) (Reading, error) {
 	b.mu.Lock()
 	slow, reading, err := b.slow, b.reading, b.readErr
 	b.mu.Unlock()
 	if slow != nil {
-		<-slow
+		select {
+		case <-slow:
+		case <-ctx.Done():
+			return Reading{}, ctx.Err()
+		}
 	}
 	return reading, err
 }
@@ -243,6 +247,24 @@ func TestAWriteThatCameToNothingIsAborted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The platform may be slow to say what a sleep would take away.
+func TestARequestCallsOffASleepThatIsNotSent(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.backend.mu.Lock()
+		w.backend.slow = make(chan struct{})
+		w.backend.mu.Unlock()
+		w.after(31 * time.Second)
+		w.fleet.fences[0].Done(nil, nil)
+		synctest.Wait()
+		w.Arrived(w.service.Key)
+		synctest.Wait()
+		if w.gates.isFenced(w.service.Key) || len(w.backend.scales) > 0 || !slices.Equal(w.fleet.ended, []Outcome{OutcomeAborted}) {
+			t.Errorf("fenced %v, scales %v, outcomes %v; want the sleep called off at once",
+				w.gates.isFenced(w.service.Key), w.backend.scales, w.fleet.ended)
+		}
+	})
 }
 
 func TestAFollowerLeavesSleepToTheLeader(t *testing.T) {

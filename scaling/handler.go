@@ -3,7 +3,6 @@ package scaling
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,9 +16,6 @@ import (
 const (
 	// writeTimeout bounds one scale write, and readTimeout one question of how a target is.
 	writeTimeout, readTimeout = 10 * time.Second, 2 * time.Second
-
-	// landsWithin is after how long a write that got no answer is done, or never will be. Until then we look again and again.
-	landsWithin, settleAgain = 2 * time.Second, 100 * time.Millisecond
 
 	watchRetryFirst, watchRetryMost = 100 * time.Millisecond, 10 * time.Second
 )
@@ -35,8 +31,6 @@ var (
 	ErrSilent = errors.New("an activator does not answer")
 	// ErrStopped is returned while the ScaleHandler does not run.
 	ErrStopped = errors.New("the scale handler is not running")
-
-	errNoReader = errors.New("the backend cannot be asked")
 )
 
 // ScaleHandler wakes targets, puts them to sleep and knows how each one is.
@@ -281,118 +275,4 @@ func (h *ScaleHandler) observe(sn *Endpoints) {
 	if t := h.targets.Load().byService[sn.Service]; t != nil && t.id == sn.Target {
 		t.post(mail{event: event{kind: evSnapshot, snapshot: sn}})
 	}
-}
-
-// write starts a scale write. Its end is an event.
-func (h *ScaleHandler) write(t *target, service *Service, replicas int32, direction metrics.Direction) {
-	h.mu.Lock()
-	ctx := h.ctx
-	if ctx != nil {
-		h.writes.Add(1)
-	}
-	h.mu.Unlock()
-	if ctx == nil {
-		t.post(mail{event: event{kind: evWrote, err: ErrStopped}})
-		return
-	}
-	go func() {
-		defer h.writes.Done()
-		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-		defer cancel()
-		var condemned []string
-		var err error
-		if direction == metrics.Down {
-			condemned, err = h.doomed(ctx, service)
-		}
-		if err == nil {
-			err = h.backend.Scale(ctx, service, replicas)
-		}
-		if direction == metrics.Down && asFailure(err) == nil {
-			condemned, err = h.settle(ctx, service, condemned, err)
-		}
-		if !errors.Is(err, ErrBusy) {
-			h.metrics.Service(service.Key.Namespace, service.Key.Name).ScaleOperation(direction, err != nil)
-		}
-		if err != nil {
-			err = fmt.Errorf("scale %s to %d: %w", t.id, replicas, err)
-		}
-		t.post(mail{event: event{kind: evWrote, err: err, condemned: condemned}})
-	}()
-}
-
-// doomed returns the endpoints that a sleep takes away, also those that the watch has not shown yet. Its error says for certain
-// that nothing was written.
-func (h *ScaleHandler) doomed(ctx context.Context, service *Service) ([]string, error) {
-	reader, reads := h.backend.(Reader)
-	if !reads {
-		return nil, nil
-	}
-	reading, err := reader.Read(ctx, service)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", &Failure{Reason: ReasonScaleFailed, Message: "what would be taken away is not known"}, err)
-	}
-	return reading.Endpoints, nil
-}
-
-// settle looks at what came of a sleep's write, whose error says nothing for certain. It returns who is condemned: whoever has
-// come between the first look and the write goes with the others. Where the result of the write is not known it finds out, and
-// returns no error if it was done, or one that says for certain that it was not; or unknown again, if the platform does not
-// answer. Meanwhile the fence stays up: a write that lands after somebody was let through would take away what he uses.
-func (h *ScaleHandler) settle(ctx context.Context, service *Service, condemned []string, unknown error) ([]string, error) {
-	if _, reads := h.backend.(Reader); !reads {
-		return condemned, unknown
-	}
-	for landed := time.Now().Add(landsWithin); ; {
-		late := !time.Now().Before(landed)
-		reading, err := h.readNow(ctx, service)
-		if err == nil {
-			condemned = append(condemned, reading.Endpoints...)
-		}
-		switch {
-		case err == nil && (unknown == nil || reading.Spec <= service.Replicas.Min):
-			return condemned, nil
-		case err == nil && late:
-			return nil, fmt.Errorf("%w: %w", &Failure{Reason: ReasonScaleFailed, Message: "nothing was written"}, unknown)
-		case late:
-			return condemned, unknown
-		}
-		select {
-		case <-ctx.Done():
-			return condemned, unknown
-		case <-time.After(settleAgain):
-		}
-	}
-}
-
-// read asks the platform how a target is now. What came of it is an event.
-func (h *ScaleHandler) read(t *target, told func(*Reading, error) event) {
-	service := t.merged
-	h.mu.Lock()
-	ctx := h.ctx
-	if ctx != nil {
-		h.writes.Add(1)
-	}
-	h.mu.Unlock()
-	if ctx == nil {
-		return
-	}
-	go func() {
-		defer h.writes.Done()
-		reading, err := h.readNow(ctx, service)
-		t.post(mail{event: told(reading, err)})
-	}()
-}
-
-func (h *ScaleHandler) readNow(ctx context.Context, service *Service) (*Reading, error) {
-	reader, reads := h.backend.(Reader)
-	if !reads {
-		return nil, errNoReader
-	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	reading, err := reader.Read(ctx, service)
-	if err != nil {
-		return nil, err
-	}
-	return &reading, nil
 }

@@ -1,6 +1,7 @@
 package scaling
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -30,8 +31,9 @@ type target struct {
 	merged   *Service // the first service, with the replicas that all services together ask for
 	timer    *time.Timer
 	alarm    time.Time
-	asking   []asker         // who waits for a wake to be recorded
-	sleeping []chan<- answer // who waits for a sleep to be recorded
+	asking   []asker                 // who waits for a wake to be recorded
+	callOff  context.CancelCauseFunc // prevents the sleep that is being written, while it is not sent; or nil
+	sleeping []chan<- answer         // who waits for a sleep to be recorded
 }
 
 // fenceStatus is what others may know of a target's fence: immutable.
@@ -106,6 +108,10 @@ func (t *target) handle(m mail) {
 	e.activity = t.activity()
 	e.fleet = t.others(e.kind)
 	actions, outcome := t.life.step(now, e)
+	if e.kind == evWrote && t.callOff != nil {
+		t.callOff(nil)
+		t.callOff = nil
+	}
 	if e.kind == evWrote && e.err != nil {
 		t.logUnwritten(e.err, wasWriting == writingSleep)
 	}
@@ -205,13 +211,13 @@ func (t *target) carryOut(now time.Time, a action, reply func(FenceReply)) (next
 	switch a.kind {
 	case actWrite:
 		if t.life.writing == writingSleep {
-			h.write(t, t.merged, a.replicas, metrics.Down)
+			t.callOff = h.lower(t, t.merged, a.replicas)
 			break
 		}
 		// Backends lower a scale to the service's minimum only, so what a wake gives them has none.
 		up := *t.merged
 		up.Replicas.Min = -1
-		h.write(t, &up, a.replicas, metrics.Up)
+		h.raise(t, &up, a.replicas)
 	case actFence:
 		idle := true
 		for _, s := range t.known() {
@@ -231,6 +237,9 @@ func (t *target) carryOut(now time.Time, a action, reply func(FenceReply)) (next
 			h.fleet.Lift(t.id, a.outcome, a.condemned)
 		}
 	case actRevoke:
+		if t.callOff != nil { // it is our own
+			t.callOff(errCalledOff)
+		}
 		if h.fleet != nil {
 			h.fleet.Revoke(t.id, a.epoch)
 		}

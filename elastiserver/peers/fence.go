@@ -268,14 +268,18 @@ func (f *Fleet) revoked(p *peer, e scaling.Epoch) {
 }
 
 // giveUp ends a fence for whoever has put it up, unless the write was sent. Who was told that all hold hears of it from
-// May.
+// May; the others need not wait for that.
 func (f *Fleet) giveUp(fe *fence, verdict metrics.FenceOutcome, reason error) {
 	if !fe.told {
 		f.fail(fe, verdict, reason)
 		return
 	}
-	if !fe.ended { // of a write that was sent there may be another attempt
-		fe.ended, fe.verdict, fe.reason = true, verdict, reason
+	if fe.ended {
+		return
+	}
+	fe.ended, fe.verdict, fe.reason = true, verdict, reason
+	if !fe.sent { // else there may only be another attempt
+		f.broadcast(Message{Outcome: &Outcome{Epoch: fe.epoch, Target: Target(fe.request.Target)}})
 	}
 }
 

@@ -46,6 +46,27 @@ func TestALeaderMayWriteWhenAllHold(t *testing.T) {
 	})
 }
 
+// Whoever has put up the fence may be slow to ask May, which says no.
+func TestARequestBeforeTheWriteIsSentEndsTheHoldAtOnce(t *testing.T) {
+	inWorld(t, "abc", func(w *world, n []*node) {
+		w.connectAll()
+		w.lead(n[0], 1)
+		n[1].willHold()
+		n[2].willHold()
+		n[0].fence()
+		n[1].Revoke(shop, n[1].epoch())
+		wait(0)
+		for _, other := range n[1:] {
+			if got := other.outcomes(); !slices.Equal(got, []scaling.Outcome{scaling.OutcomeAborted}) {
+				t.Errorf("%s has heard %v", other.name, got)
+			}
+		}
+		if err := n[0].May(w.ctx, shop); !errors.Is(err, scaling.ErrBusy) {
+			t.Errorf("May says %v", err)
+		}
+	})
+}
+
 func TestALeaderThatIsAloneMayWriteAtOnce(t *testing.T) {
 	inWorld(t, "a", func(w *world, n []*node) {
 		w.lead(n[0], 1)
