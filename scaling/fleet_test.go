@@ -462,3 +462,27 @@ func TestAnAnswerFromBeforeASleepAcquitsNobody(t *testing.T) {
 		}
 	})
 }
+
+// Whoever waits for endpoints that were kept must not wait for longer because the leader tries, again and again, to put the target to
+// sleep.
+func TestTriesToSleepDoNotPutOffAnAcquittal(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.fleet.follows.Store(true)
+		w.after(time.Minute)
+		w.backend.mu.Lock()
+		w.backend.reading = Reading{Spec: 1, Endpoints: []string{"a"}}
+		w.backend.mu.Unlock()
+		w.Condemn(w.service.Target, []string{"a"})
+		for seq := range uint64(20) {
+			w.after(200 * time.Millisecond)
+			if r := w.hold(seq + 1); !r.Held {
+				t.Fatal("not held")
+			}
+			w.Unhold(w.service.Target, Epoch{Seq: seq + 1}, OutcomeAborted, nil)
+		}
+		w.after(100 * time.Millisecond)
+		if v := w.gates.views[w.service.Key]; len(v.Ready) != 1 {
+			t.Error("requests may not go to what the platform has kept for 4 s")
+		}
+	})
+}

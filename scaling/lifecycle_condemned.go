@@ -115,11 +115,11 @@ func (l *lifecycle) pardonTheGone(now time.Time) {
 // considerAcquittal trusts condemned endpoints again once they have stayed ready for long under a wish that keeps them, and the
 // platform confirms that: what our watch shows may be from before the sleep.
 func (l *lifecycle) considerAcquittal(now time.Time) {
-	if l.state == StateDraining || l.writing != writingNone || !l.kept() || !l.showsCondemned() {
+	if l.writing == writingWake || !l.kept() || !l.showsCondemned() {
 		l.acquitAt = time.Time{}
 		return
 	}
-	if l.ours().confirming {
+	if l.ours().confirming || l.state == StateDraining { // a sleep that comes to nothing does not put off whoever waits
 		return
 	}
 	at := now.Add(acquitUnsettled)
