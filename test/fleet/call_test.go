@@ -13,12 +13,14 @@ import (
 // call is one client's request, at the process that it came to.
 type call struct {
 	hold.Waiter
-	number  int
+	number  int64
 	process *process
 	service *scaling.Service
 	serve   time.Duration
 	leaves  time.Duration // after which its client leaves, if it waits; zero: never
 	within  time.Duration // in which it must be served; zero: no such thing
+
+	acquired chan struct{} // closed when it passes, or waits
 
 	granted chan balance.Lease // room for the one thing that it is told
 	refused chan hold.Refusal
@@ -51,14 +53,15 @@ func (c *call) Refused(r hold.Refusal) {
 func (c *call) breakOff() { c.once.Do(func() { close(c.broken) }) }
 
 // arrive starts a request.
-func (w *world) arrive(p *process, service *scaling.Service, serve, leaves, within time.Duration) {
-	w.calls++
+func (w *world) arrive(p *process, service *scaling.Service, serve, leaves, within time.Duration) *call {
 	c := &call{
-		number: w.calls, process: p, service: service, serve: serve, leaves: leaves, within: within,
+		number: w.calls.Add(1), process: p, service: service, serve: serve, leaves: leaves, within: within,
 		granted: make(chan balance.Lease, 1), refused: make(chan hold.Refusal, 1), broken: make(chan struct{}),
+		acquired: make(chan struct{}),
 	}
 	c.Grantee, c.Cost = c, 100
 	p.calls.Go(c.run)
+	return c
 }
 
 func (c *call) run() {
@@ -91,6 +94,7 @@ const served, died = "served", "its process has died"
 func (c *call) pass() string {
 	gate := c.process.gate(c.service.Key)
 	outcome, l, refusal := gate.Acquire(&c.Waiter, time.Now())
+	close(c.acquired)
 	for {
 		if outcome == hold.Held {
 			var end string

@@ -33,9 +33,9 @@ type cluster struct {
 	seen      []sight // all that watches have to tell, in order
 	watches   map[chan struct{}]bool
 	pods      []*pod
-	uids      int // of pods, that were given out
 	lease     lease
-	replicas  int // made so far: the source of their ids
+	replicas  int                         // made so far: the source of their ids
+	lowered   map[scaling.Target]lowering // the last of each that was sent
 }
 
 // sight is a change of a target's spec, or of its endpoints.
@@ -59,7 +59,7 @@ type lease struct {
 func newCluster(w *world) *cluster {
 	c := &cluster{
 		w: w, dice: newDice(w.seed, "cluster"),
-		workloads: make(map[scaling.Target]*workload), watches: make(map[chan struct{}]bool),
+		workloads: make(map[scaling.Target]*workload), lowered: make(map[scaling.Target]lowering), watches: make(map[chan struct{}]bool),
 	}
 	c.split, c.mute = c.dice.chance(0.5), c.dice.chance(0.2)
 	c.slow = one(c.dice, 50*time.Millisecond, 500*time.Millisecond, 3*time.Second)
@@ -105,6 +105,7 @@ func (c *cluster) list(ctx context.Context, p *process, target scaling.Target) (
 	c.mu.Lock()
 	for _, r := range c.workloads[target].replicas {
 		ids = append(ids, r.id)
+		r.read = r.read || c.lowered[target].by == p
 	}
 	c.mu.Unlock()
 	return ids, c.reach(ctx, p)
@@ -130,6 +131,9 @@ func (c *cluster) put(ctx context.Context, p *process, target scaling.Target, re
 		}
 	}
 	c.w.story.note("%s: sends %s := %d over version %d", p.name, target.Name, replicas, version)
+	if replicas == c.w.minimum(target) {
+		c.lower(p, target)
+	}
 	result := make(chan error, 1)
 	if !lost {
 		time.AfterFunc(lands, func() {

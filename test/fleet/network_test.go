@@ -32,6 +32,9 @@ func newNetwork(w *world) *network {
 	}
 }
 
+// calmDelay bounds what a message takes once nothing goes wrong any more.
+func (n *network) calmDelay() time.Duration { return min(n.delay, 100*time.Millisecond) }
+
 // block cuts two pods off from each other, or ends that.
 func (n *network) block(a, b *pod, blocked bool) {
 	n.mu.Lock()
@@ -180,7 +183,11 @@ func (e *end) post(line []byte, late bool) {
 		})
 		return
 	}
-	due := time.Now().Add(e.dice.upTo(e.n.delay))
+	delay := e.n.delay
+	if e.n.w.isCalm() {
+		delay = e.n.calmDelay()
+	}
+	due := time.Now().Add(e.dice.upTo(delay))
 	if due.Before(e.last) {
 		due = e.last
 	}

@@ -94,9 +94,11 @@ func (w *world) lose(p *process) {
 	w.story.note("the machine of %s is gone", p.name)
 	p.pod.lost = true
 	p.kill()
-	w.pods = remove(w.pods, p.pod)
 	w.later(20*time.Second, func() { w.forget(p.pod) })
-	w.pod(p.pod.name + "'")
+	if !p.leaving { // or another has its place already
+		w.pods = remove(w.pods, p.pod)
+		w.pod(p.pod.name + "'")
+	}
 }
 
 // replace stops an activator, and has another pod in its place, as a rollout does.

@@ -50,6 +50,8 @@ type process struct {
 	server  *elastiserver.Server
 	fleet   *peers.Fleet
 
+	fencing fencing
+
 	began   time.Time
 	died    chan struct{} // closed when nothing of it may happen any more
 	cut     atomic.Bool   // from the API server
@@ -89,10 +91,11 @@ func (w *world) start(pod *pod) *process {
 	p.fleet = p.newFleet(logger, m)
 	p.handler.Join(p.fleet)
 	p.gates.Notify = p.server.Notify
-	p.gates.Fenced = p.handler.Arrived
+	p.gates.Fenced = p.arrived
 	p.gates.Flushed = p.handler.Flushed
 	p.gates.Shut()
 
+	p.fencing.up, p.fencing.waiting = make(map[scaling.Key]time.Time), make(map[scaling.Key]time.Time)
 	p.byKey = make(map[scaling.Key]*hold.Gate)
 	for i, gate := range p.gates.Adopt(w.services) {
 		p.byKey[w.services[i].Key] = gate
@@ -214,7 +217,9 @@ func (l *ledger) Publish(service scaling.Key, view *scaling.View) {
 func (l *ledger) Activity(service scaling.Key) scaling.Activity { return l.gates.Activity(service) }
 
 func (l *ledger) Fence(service scaling.Key) bool {
+	l.worst(service)
 	idle := l.gates.Fence(service)
+	l.fenced(service)
 	l.w.story.note("%s: fences %s: idle=%t", l.name, service.Name, idle)
 	return idle
 }
@@ -224,5 +229,6 @@ func (l *ledger) Lift(service scaling.Key) {
 		return
 	}
 	l.w.story.note("%s: lifts %s", l.name, service.Name)
+	l.lifted(service)
 	l.gates.Lift(service)
 }

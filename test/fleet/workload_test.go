@@ -31,6 +31,8 @@ type replica struct {
 	ready   bool
 	gone    bool
 	serving map[*call]bool
+	born    time.Time
+	read    bool // whoever has last sent a write that lowers the scale has read that it exists
 	// doomed is when the system itself took the scale from under it, and zero for one that was kept after all. What it is
 	// asked for from then on is lost, if its controller has it end.
 	doomed time.Time
@@ -97,7 +99,7 @@ func (w *workload) keepLocked() {
 func (w *workload) startLocked() {
 	c := w.c
 	c.replicas++
-	r := &replica{id: fmt.Sprintf("%s-%d", w.target.Name, c.replicas), serving: make(map[*call]bool)}
+	r := &replica{id: fmt.Sprintf("%s-%d", w.target.Name, c.replicas), born: time.Now(), serving: make(map[*call]bool)}
 	w.replicas = append(w.replicas, r)
 	time.AfterFunc(c.dice.upTo(one(c.dice, 50*time.Millisecond, time.Second)), func() {
 		c.mu.Lock()
@@ -111,14 +113,16 @@ func (w *workload) startLocked() {
 
 // endLocked ends a replica, by our own doing or not.
 func (w *workload) endLocked(i int, ours bool) {
-	r := w.replicas[i]
+	c, r := w.c, w.replicas[i]
 	w.replicas = slices.Delete(w.replicas, i, i+1)
 	r.gone, r.ready = true, false
-	w.c.w.story.note("%s ends", r.id)
+	c.w.story.note("%s ends", r.id)
 	if ours && !r.doomed.IsZero() {
-		w.ended[r.id] = time.Now()
+		if r.read || r.born.Before(c.lowered[w.target].at) {
+			w.ended[r.id] = time.Now()
+		} // or else it has come, and is gone again, between the leader's two looks, and nobody has sent anything to it
 		for _, what := range r.lost {
-			w.c.w.story.fail("lost: %s", what)
+			c.w.story.fail("lost: %s", what)
 		}
 	}
 	for call := range r.serving {
