@@ -380,6 +380,19 @@ func TestATargetThatLeavesEndsItsFence(t *testing.T) {
 	})
 }
 
+// It may be made again at once, and then knows nothing of the fence.
+func TestATargetThatLeavesRevokesWhatItHolds(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.fleet.follows.Store(true)
+		w.after(time.Minute)
+		w.hold(1)
+		w.Adopt(nil)
+		if !slices.Equal(w.fleet.revoked, []Epoch{{Seq: 1}}) {
+			t.Errorf("revoked %v, want the leader's epoch", w.fleet.revoked)
+		}
+	})
+}
+
 func TestAWakeCountsAsUseForTheOthers(t *testing.T) {
 	inFleet(t, func(w *fleetWorld) {
 		w.backend.sink(w.shows(0))

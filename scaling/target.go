@@ -196,6 +196,9 @@ func (t *target) end() {
 		t.life.fence.asking = false
 		fleet.Lift(t.id, OutcomeAborted, nil)
 	}
+	if fleet := t.handler.fleet; fleet != nil && t.life.held != nil {
+		fleet.Revoke(t.id, t.life.held.epoch) // it may return, and would not hold
+	}
 	t.fence.Store(nil)
 }
 

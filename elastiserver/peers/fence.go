@@ -31,6 +31,7 @@ type fence struct {
 	epoch   scaling.Epoch
 	request scaling.FenceRequest
 	told    bool // Done was called, or is about to be
+	heard   bool // a Welcome has named it
 
 	began   time.Duration   // by Clock, before the first message
 	asked   map[PeerID]bool // true: it holds. nil before the members were listed
@@ -310,12 +311,14 @@ func (f *Fleet) end(fe *fence, outcome scaling.Outcome, condemned []string) {
 	delete(f.fences, fe.request.Target)
 	delete(f.bySeq, fe.epoch.Seq)
 	f.unlisted = slices.DeleteFunc(f.unlisted, func(other *fence) bool { return other == fe })
-	o := &Outcome{
-		Epoch: fe.epoch, Target: Target(fe.request.Target), Slept: outcome != scaling.OutcomeAborted,
-		Unsure: outcome == scaling.OutcomeUnsure, Condemned: condemned,
+	if fe.heard || fe.asked != nil { // else nobody has heard of it
+		o := &Outcome{
+			Epoch: fe.epoch, Target: Target(fe.request.Target), Slept: outcome != scaling.OutcomeAborted,
+			Unsure: outcome == scaling.OutcomeUnsure, Condemned: condemned,
+		}
+		f.outcomes.remember(o)
+		f.broadcast(Message{Outcome: o})
 	}
-	f.outcomes.remember(o)
-	f.broadcast(Message{Outcome: o})
 	if f.settled != nil && len(f.fences) == 0 {
 		close(f.settled)
 		f.settled = nil

@@ -67,6 +67,21 @@ func TestARequestBeforeTheWriteIsSentEndsTheHoldAtOnce(t *testing.T) {
 	})
 }
 
+// With the API server gone there would be one for each idle target, again and again.
+func TestNobodyHearsOfAFenceThatNobodyWasAskedFor(t *testing.T) {
+	inWorld(t, "ab", func(w *world, n []*node) {
+		w.connectAll()
+		w.lead(n[0], 1)
+		w.refuse(errors.New("no connection"))
+		if a := n[0].fence(); a.err == nil {
+			t.Fatal("it did not fail")
+		}
+		if got := n[1].outcomes(); len(got) > 0 {
+			t.Errorf("the other has heard %v", got)
+		}
+	})
+}
+
 func TestALeaderThatIsAloneMayWriteAtOnce(t *testing.T) {
 	inWorld(t, "a", func(w *world, n []*node) {
 		w.lead(n[0], 1)

@@ -57,6 +57,7 @@ func (f *Fleet) greet(p *peer) {
 	if leads && !f.shut {
 		welcome := &Welcome{Term: f.term, Fences: up}
 		for t, fe := range f.fences {
+			fe.heard = true
 			welcome.Fences = append(welcome.Fences, Up{Epoch: fe.epoch, Target: Target(t)})
 		}
 		_ = p.link.Send(Message{Welcome: welcome})

@@ -25,8 +25,9 @@ const (
 	attempt = 3 * time.Second
 	// look is how often a leader compares the clock with its deadline: a timer does not see that the machine was suspended.
 	look = 100 * time.Millisecond
-	// parting bounds the Release hook, and what is sent after it.
-	parting = 2 * time.Second
+	// parting bounds the Release hook, and what is sent after it. A sleep whose write is not answered takes up to 3 s until it is
+	// known or can land no more.
+	parting = 4 * time.Second
 )
 
 // Options of a candidate. Those without a remark are needed.
@@ -56,12 +57,12 @@ type Options struct {
 	// a term of ours has ended is told by Lost only.
 	Leader func(identity string, term int64)
 	// Release, which may be nil, is called when a leader stops, while it still leads and goes on to renew. When it returns, or
-	// after 2 s, when its context ends, the Lease is given up.
+	// after 4 s, when its context ends, the Lease is given up.
 	Release func(ctx context.Context)
 }
 
 // Run stands for election until ctx ends, and returns nil then: a Lease that it holds is released, and the next leader need
-// not wait until it expires. That takes up to 4 s, of which Release may use 2. Nothing else ends it but options that cannot be,
+// not wait until it expires. That takes up to 8 s, of which Release may use 4. Nothing else ends it but options that cannot be,
 // such as no Identity, with an error at once.
 func Run(ctx context.Context, o Options) error {
 	c := &candidate{options: o, logger: o.Logger}
