@@ -5,12 +5,14 @@ package e2e
 import (
 	"context"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -24,7 +26,7 @@ import (
 	"github.com/dormouse-dev/dormouse/test/e2e/install"
 )
 
-// A release that looks at one namespace only, and has no rights elsewhere, lives a whole life: it is installed, tested,
+// A release that looks at one namespace only, and may elsewhere only ask about callers, lives a whole life: it is installed, tested,
 // upgraded and rolled back while requests are sent, and uninstalled. Nothing of it is left, and what slept is awake.
 func TestAReleaseLeavesNothing(t *testing.T) {
 	a := newAside(t)
@@ -35,7 +37,7 @@ func TestAReleaseLeavesNothing(t *testing.T) {
 	if _, err := a.helm.Run(ctx, "test", "second", "--namespace", "second", "--timeout=60s"); err != nil {
 		t.Errorf("helm test: %v", err)
 	}
-	a.wantNoClusterRoles(t, "second")
+	a.wantOnlyReviews(t, "second")
 
 	if err := site.Deploy(ctx, measure.App{Name: "web", Period: 1}); err != nil {
 		t.Fatal(err)
@@ -182,8 +184,8 @@ func (a *aside) wantArgument(t *testing.T, r *install.Release, argument string) 
 	}
 }
 
-// wantNoClusterRoles fails the test if a release has rights in the whole cluster.
-func (a *aside) wantNoClusterRoles(t *testing.T, release string) {
+// wantOnlyReviews fails the test if a release may do anything in the whole cluster but ask who a caller is, and what he may do.
+func (a *aside) wantOnlyReviews(t *testing.T, release string) {
 	t.Helper()
 	own := metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=" + release}
 	roles, err := a.kube.RbacV1().ClusterRoles().List(t.Context(), own)
@@ -194,8 +196,15 @@ func (a *aside) wantNoClusterRoles(t *testing.T, release string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(roles.Items)+len(bindings.Items) > 0 {
-		t.Errorf("a release for one namespace has %d ClusterRoles and %d bindings of them", len(roles.Items), len(bindings.Items))
+	if len(roles.Items) != 1 || len(bindings.Items) != 1 || bindings.Items[0].RoleRef.Name != roles.Items[0].Name {
+		t.Fatalf("a release for one namespace has %d ClusterRoles and %d bindings of them; want one for reviews", len(roles.Items), len(bindings.Items))
+	}
+	want := []rbacv1.PolicyRule{
+		{APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"tokenreviews"}, Verbs: []string{"create"}},
+		{APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"subjectaccessreviews"}, Verbs: []string{"create"}},
+	}
+	if got := roles.Items[0].Rules; !reflect.DeepEqual(got, want) {
+		t.Errorf("a release for one namespace may in the whole cluster %v; want %v", got, want)
 	}
 }
 
