@@ -121,6 +121,9 @@ func lost(t *testing.T, test func(w *world, n []*node, epoch scaling.Epoch)) {
 		if a := n[0].fence(); a.err != nil {
 			t.Fatal(a.err)
 		}
+		if err := n[0].May(w.ctx, shop); err != nil { // so it cannot give up any more
+			t.Fatal(err)
+		}
 		epoch := n[1].epoch()
 		w.cut(n[0], n[1])
 		w.cut(n[0], n[2])
