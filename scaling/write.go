@@ -68,7 +68,8 @@ func (h *ScaleHandler) doomed(ctx, wanted context.Context, service *Service) (id
 	if reader, reads := h.backend.(Reader); reads {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(wanted, cancel)()
+		stop := context.AfterFunc(wanted, cancel)
+		defer stop()
 		var reading Reading
 		reading, err = reader.Read(ctx, service)
 		ids = reading.Endpoints
