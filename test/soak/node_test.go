@@ -55,9 +55,13 @@ type pod struct {
 	// Requests since its Deployment was last seen scaled to nothing; negative: it never was. If it has any when it is
 	// deleted, they were sent to an endpoint that was as good as gone.
 	since atomic.Int64
+	zeros int // how often it was; guarded by node.mu
 }
 
 const never = -1 << 62
+
+// keptAfter is how long after its Deployment was scaled up again a pod counts as kept: far longer than a controller takes.
+const keptAfter = 5 * time.Second
 
 // startNode makes the node and runs it until the test ends.
 func startNode(t testing.TB, kube kubernetes.Interface, namespace string) *node {
@@ -90,8 +94,29 @@ func (n *node) scaledAway(app string) {
 	defer n.mu.Unlock()
 	for _, p := range n.pods {
 		if p.app == app {
+			p.zeros++
 			p.since.Store(0)
 		}
+	}
+}
+
+// scaledUp notes that it wants some again. Those that are there a good while later were kept: their controller has seen both at
+// once. When they are deleted, that may be seen before the reason.
+func (n *node) scaledUp(app string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.pods {
+		if p.app != app {
+			continue
+		}
+		zeros := p.zeros
+		time.AfterFunc(keptAfter, func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if p.zeros == zeros {
+				p.since.Store(never)
+			}
+		})
 	}
 }
 

@@ -257,6 +257,7 @@ func watchTurns(t *testing.T, kube kubernetes.Interface, n *node) *turns {
 		switch {
 		case known && was && !s.asleep[d.Name]:
 			s.wakes++
+			n.scaledUp(d.Name)
 		case known && !was && s.asleep[d.Name]:
 			s.sleeps++
 			n.scaledAway(d.Name)
