@@ -65,7 +65,7 @@ type Fencer interface {
 	// Fence puts up the target's fence. The one before has been ended.
 	Fence(r FenceRequest)
 	// Lift ends the fence that Fence has put up or is putting up, whose Done need not be called any more. condemned is every
-	// endpoint that must not be used any more, unless the fence was aborted.
+	// endpoint that must not be used any more; of a fence that was aborted, those that are gone all the same.
 	Lift(target Target, outcome Outcome, condemned []string)
 	// Revoke tells of a request that has come for a fenced target, so that its scale is not lowered if that can still be
 	// prevented. The zero Epoch is for our own fence.

@@ -111,6 +111,7 @@ type readBackend struct {
 	slow     chan struct{} // closed when it may answer; or nil
 	scaleErr error
 	scales   []int32
+	scaled   func() // by Scale; or nil
 	sink     func(*Endpoints)
 }
 
@@ -118,6 +119,9 @@ func (b *readBackend) Scale(_ context.Context, _ *Service, replicas int32) error
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.scales = append(b.scales, replicas)
+	if b.scaled != nil {
+		b.scaled()
+	}
 	return b.scaleErr
 }
 
@@ -247,6 +251,24 @@ func TestAWriteThatCameToNothingIsAborted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The write was done, and an activator that has just started has woken the target before we look.
+func TestAWriteThatWasUndoneCondemnsWhatIsGone(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.after(31 * time.Second)
+		w.backend.reading = Reading{Spec: 1, Endpoints: []string{"a"}}
+		w.backend.scaleErr = errors.New("timeout")
+		w.backend.scaled = func() { w.backend.reading = Reading{Spec: 1, Endpoints: []string{"b"}} }
+		w.fleet.fences[0].Done(nil, nil)
+		w.after(4 * time.Second)
+		if !slices.Equal(w.fleet.ended, []Outcome{OutcomeAborted}) || !slices.Equal(w.fleet.doomed, []string{"a"}) {
+			t.Errorf("outcomes %v, and %v condemned; want it aborted, and a condemned", w.fleet.ended, w.fleet.doomed)
+		}
+		if v := w.gates.views[w.service.Key]; len(v.Ready) > 0 {
+			t.Errorf("requests may go to %v, which is gone", v.Ready)
+		}
+	})
 }
 
 // The platform may be slow to say what a sleep would take away.

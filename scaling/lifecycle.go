@@ -95,6 +95,7 @@ type fence struct {
 	idleFor time.Duration // for how long nobody may have used the target, for the one that is up
 	asking  bool          // the other activators know of it, and have to be told the outcome
 	doomed  []string      // what they know of the endpoints
+	gone    []string      // endpoints that do not exist any more, although the scale was not lowered
 
 	suspectAt    time.Time // when to find out whether the sleep was reverted by another writer or by another activator
 	suspectSleep time.Time // when that sleep was recorded
@@ -272,6 +273,8 @@ func (l *lifecycle) written(now time.Time, e event) {
 		l.failure = nil
 		l.settle(now)
 	case was == writingSleep && asFailure(e.err) != nil: // refused for certain
+		l.condemnIDs(now, e.condemned) // these are gone: a watch may lag
+		l.fencing().gone = e.condemned
 		l.abortSleep(now)
 	case was == writingSleep: // written; an unknown result counts as written
 		l.condemnIDs(now, l.ours().doomed)

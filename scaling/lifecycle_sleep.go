@@ -115,12 +115,12 @@ func (l *lifecycle) abortSleep(now time.Time) {
 // endFence tells all who are fenced how it ended.
 func (l *lifecycle) endFence(outcome Outcome) {
 	if l.ours().asking {
-		end := action{kind: actEnd, outcome: outcome}
+		end := action{kind: actEnd, outcome: outcome, condemned: l.fence.gone}
 		if outcome != OutcomeAborted {
 			end.condemned = slices.Collect(maps.Keys(l.condemned))
 		}
 		l.do(end)
-		l.fence.asking, l.fence.doomed = false, nil
+		l.fence.asking, l.fence.doomed, l.fence.gone = false, nil, nil
 	}
 	l.do(action{kind: actLift})
 }

@@ -150,11 +150,11 @@ func (t *target) refuse(m mail) {
 	}
 	if e := m.event; e.kind == evWrote && t.life.ours().asking && t.handler.fleet != nil {
 		t.life.fence.asking = false
-		outcome := OutcomeUnsure
+		outcome, condemned := OutcomeUnsure, append(e.condemned, t.life.fence.doomed...)
 		if asFailure(e.err) != nil {
-			outcome = OutcomeAborted
+			outcome, condemned = OutcomeAborted, e.condemned
 		}
-		t.handler.fleet.Lift(t.id, outcome, append(e.condemned, t.life.fence.doomed...))
+		t.handler.fleet.Lift(t.id, outcome, condemned)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/metrics"
@@ -86,7 +87,8 @@ func (h *ScaleHandler) doomed(ctx, wanted context.Context, service *Service) (id
 // settle looks at what came of a sleep's write, whose error says nothing for certain. It returns who is condemned: whoever has
 // come between the first look and the write goes with the others. Where the result of the write is not known it finds out, and
 // returns no error if it was done, or one that says for certain that it was not; or unknown again, if the platform does not
-// answer. Meanwhile the fence stays up: a write that lands after somebody was let through would take away what he uses.
+// answer. It may have been done all the same, and undone by somebody who was not asked: with an error for certain come those that
+// are gone since. Meanwhile the fence stays up: a write that lands after somebody was let through would take away what he uses.
 func (h *ScaleHandler) settle(ctx context.Context, service *Service, condemned []string, unknown error) ([]string, error) {
 	if _, reads := h.backend.(Reader); !reads {
 		return condemned, unknown
@@ -101,7 +103,8 @@ func (h *ScaleHandler) settle(ctx context.Context, service *Service, condemned [
 		case err == nil && (unknown == nil || reading.Spec <= service.Replicas.Min):
 			return condemned, nil
 		case err == nil && late:
-			return nil, fmt.Errorf("%w: %w", &Failure{Reason: ReasonScaleFailed, Message: "nothing was written"}, unknown)
+			gone := slices.DeleteFunc(condemned, func(id string) bool { return slices.Contains(reading.Endpoints, id) })
+			return gone, fmt.Errorf("%w: %w", &Failure{Reason: ReasonScaleFailed, Message: "nothing was written"}, unknown)
 		case late:
 			return condemned, unknown
 		}
