@@ -150,7 +150,7 @@ func (t *target) refuse(m mail) {
 	}
 	if e := m.event; e.kind == evWrote && t.life.ours().asking && t.handler.fleet != nil {
 		t.life.fence.asking = false
-		outcome, condemned := OutcomeUnsure, append(e.condemned, t.life.fence.doomed...)
+		outcome, condemned := OutcomeUnsure, slices.Concat(e.condemned, t.life.fence.doomed)
 		if asFailure(e.err) != nil {
 			outcome, condemned = OutcomeAborted, e.condemned
 		}
