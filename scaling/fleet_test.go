@@ -271,6 +271,29 @@ func TestAWriteThatWasUndoneCondemnsWhatIsGone(t *testing.T) {
 	})
 }
 
+// Our watch is faster than the answer to our own write, and shows that another writer has woken the target since. Nothing more may
+// follow.
+func TestASleepThatIsAnsweredLateForgetsNoWakeThatWasSeen(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.after(31 * time.Second)
+		w.backend.reading = Reading{Spec: 0, Endpoints: []string{"a"}}
+		w.backend.scaled = func() {
+			w.backend.sink(w.shows(0, "a"))
+			w.backend.sink(w.shows(1, "a"))
+			w.backend.scaled = nil
+		}
+		w.fleet.fences[0].Done(nil, nil)
+		w.after(time.Second)
+		w.backend.mu.Lock()
+		w.backend.reading = Reading{Spec: 1, Endpoints: []string{"a"}}
+		w.backend.mu.Unlock()
+		w.after(10 * time.Second)
+		if v := w.gates.views[w.service.Key]; len(v.Ready) != 1 {
+			t.Error("requests may not go to what the other writer has kept")
+		}
+	})
+}
+
 // The platform may be slow to say what a sleep would take away.
 func TestARequestCallsOffASleepThatIsNotSent(t *testing.T) {
 	inFleet(t, func(w *fleetWorld) {

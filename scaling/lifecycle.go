@@ -95,6 +95,7 @@ type fence struct {
 	idleFor time.Duration // for how long nobody may have used the target, for the one that is up
 	asking  bool          // the other activators know of it, and have to be told the outcome
 	doomed  []string      // what they know of the endpoints
+	heard   bool          // a snapshot has come since the write was begun: it may show what came of it, and none may follow
 	gone    []string      // endpoints that do not exist any more, although the scale was not lowered
 
 	suspectAt    time.Time // when to find out whether the sleep was reverted by another writer or by another activator
@@ -283,7 +284,7 @@ func (l *lifecycle) written(now time.Time, e event) {
 		if e.err != nil {
 			outcome = OutcomeUnsure
 		}
-		l.slept(now, outcome, true)
+		l.slept(now, outcome, !l.fence.heard)
 	}
 	if was == writingSleep {
 		l.wakeIfWanted(now, e.activity)

@@ -23,6 +23,9 @@ func (l *lifecycle) observe(now time.Time, sn *Endpoints) {
 	if l.held != nil {
 		l.held.heard = true
 	}
+	if l.writing == writingSleep {
+		l.fence.heard = true
+	}
 	reverted := l.believe(now)
 	if l.spec == 0 && l.writing == writingNone {
 		l.condemn(sn) // nobody wishes for what it shows, if it is not from before our own last write

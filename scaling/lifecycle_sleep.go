@@ -76,7 +76,7 @@ func (l *lifecycle) asked(now time.Time, e event) {
 			l.idleCheckAt = now.Add(min(l.policy.idleAfter, askAgain))
 		}
 	default:
-		l.fence.doomed = e.condemned
+		l.fence.doomed, l.fence.heard = e.condemned, false
 		l.prior = max(l.spec, 1)
 		l.writing = writingSleep
 		l.do(action{kind: actWrite, replicas: l.policy.min})
