@@ -16,9 +16,10 @@
 //   - nobody waits any more, and all counters are zero;
 //   - what nobody uses is put to sleep.
 //
-// It has been seen to notice: a leader that asks nobody; a member without a stream that is not waited for; a write without an answer
-// after which the fence is lifted at once; an endpoint that comes between the reading and the write, and is not condemned; and a
-// member that hears of the outcome late, and waits for a snapshot that has come already.
+// What a fence costs is bounded, too: nobody's scale is lowered while somebody waits for it that the leader could have heard of, and
+// nobody waits because of a fence that ends aborted for longer than it takes to tell the leader, and the leader to tell.
+//
+// docs/decisions/0017 lists what was broken in the protocol to see whether this notices, and what it does not notice.
 //
 // A schedule is made by its seed, which a failure names: go test ./test/fleet -run 'Schedules/seed=17$' -seed 17 -schedules 1. What
 // Go's scheduler adds is not in it, so a failure may need -count to be seen again. -story tells more of what led to it.
