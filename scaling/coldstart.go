@@ -53,20 +53,33 @@ func (l *lifecycle) endCold(now time.Time, outcome coldOutcome) {
 	}
 	c.flushed, c.outcome = now, outcome
 	if outcome == coldReady {
-		l.recent = append(l.recent, c.flushed.Sub(c.first))
-		l.recent = l.recent[max(0, len(l.recent)-typicalOf):]
-		sorted := slices.Sorted(slices.Values(l.recent))
-		l.typical = sorted[len(sorted)/2]
+		if l.past == nil {
+			l.past = &past{}
+		}
+		l.past.add(c.flushed.Sub(c.first))
 	}
 	l.do(action{kind: actColdStart, cold: c})
 }
 
 // lastCold is how long the latest cold start took, or zero.
 func (l *lifecycle) lastCold() time.Duration {
-	if len(l.recent) == 0 {
+	if l.past == nil {
 		return 0
 	}
-	return l.recent[len(l.recent)-1]
+	return l.past.lengths[len(l.past.lengths)-1]
+}
+
+// past is the latest cold starts. Few targets have any, so it is apart.
+type past struct {
+	lengths []time.Duration // whole
+	typical time.Duration   // their median
+}
+
+func (p *past) add(length time.Duration) {
+	p.lengths = append(p.lengths, length)
+	p.lengths = p.lengths[max(0, len(p.lengths)-typicalOf):]
+	sorted := slices.Sorted(slices.Values(p.lengths))
+	p.typical = sorted[len(sorted)/2]
 }
 
 // record turns the stamps into the lengths of phases, which add up to the whole. A stamp that is missing, or that came

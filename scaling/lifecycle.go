@@ -81,10 +81,9 @@ type lifecycle struct {
 	idleCheckAt  time.Time
 	pinnedUntil  time.Time
 
-	cold    *coldStart      // under way, or nil
-	wake    *Wake           // the last one's record
-	recent  []time.Duration // the whole lengths of the latest
-	typical time.Duration   // their median
+	cold *coldStart // under way, or nil
+	wake *Wake      // the last one's record
+	past *past      // of those that ended well; nil: none has
 
 	acts []action
 }
@@ -217,7 +216,10 @@ func (l *lifecycle) alarm() time.Time {
 
 // view is what the proxy path may know of a service now.
 func (l *lifecycle) view(service Key) *View {
-	v := &View{Typical: l.typical, Wake: l.wake, Asleep: l.state == StateAsleep}
+	v := &View{Wake: l.wake, Asleep: l.state == StateAsleep}
+	if l.past != nil {
+		v.Typical = l.past.typical
+	}
 	if l.cold != nil && l.cold.ready.IsZero() {
 		v.Wake = l.cold.record()
 	}
