@@ -33,6 +33,8 @@ func TestActivatorsComeAndGoUnderLoad(t *testing.T) { //nolint:paralleltest // i
 	deployApp(t, namespace, "web", 1)
 	elastic(t, namespace, "web", idle("1h"))
 	pods := awaitFleet(t, 2)
+	// The node's rules are up to date: a test before may have kept their writer from the API server.
+	clusterAddress(t, namespace, "web", "http")
 	c := toDormouse(t)
 	naps := startNaps(t, 3, c)
 	l := startLoad(t, c, urlOf(namespace, "web", "/"), 4)

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 )
@@ -253,13 +254,16 @@ func TestOneBadPodBesideAGoodOneFailsNobody(t *testing.T) {
 	awaitHeld(t, namespace, "web", 1)
 	old := waitForPods(t, namespace, "web", "it is woken", func(pods []corev1.Pod) bool { return len(pods) == 1 })[0].Name
 	// The update begins with a pod that cannot start; the one behind the gate still may.
-	d, err := env.client.AppsV1().Deployments(namespace).Get(t.Context(), "web", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.Spec.Template.Spec.SchedulingGates = nil
-	d.Spec.Template.Spec.Containers[0].Image = "Not an image"
-	if _, err := env.client.AppsV1().Deployments(namespace).Update(t.Context(), d, metav1.UpdateOptions{}); err != nil {
+	if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		d, err := env.client.AppsV1().Deployments(namespace).Get(t.Context(), "web", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		d.Spec.Template.Spec.SchedulingGates = nil
+		d.Spec.Template.Spec.Containers[0].Image = "Not an image"
+		_, err = env.client.AppsV1().Deployments(namespace).Update(t.Context(), d, metav1.UpdateOptions{})
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	waitForPods(t, namespace, "web", "a pod's image is called invalid", func(pods []corev1.Pod) bool {
