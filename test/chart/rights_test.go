@@ -83,6 +83,7 @@ func TestAnActivatorMayDoWhatItDoesAndNothingElse(t *testing.T) {
 		maps.Copy(want, everywhere(home(rights{"pods.": "get list watch", "endpointslices.discovery.k8s.io": "list watch"}, "sleepy-dormouse"))) // as an activator
 		maps.Copy(want, rights{
 			"deployments.apps/sleepy-dormouse": "get", "deployments/scale.apps/sleepy-dormouse": "patch",
+			"leases.coordination.k8s.io/sleepy-dormouse": "delete get update",
 		})
 		eventually(t, config, "sleepy-dormouse", space, want)
 	})
