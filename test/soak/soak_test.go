@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -231,11 +232,12 @@ func elastics(t *testing.T, kubeconfig string) api.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := api.New(config, api.Options{})
-	if err != nil {
+	known := runtime.NewScheme() // one of its own: others read the common one meanwhile
+	if err := v1alpha1.AddToScheme(known); err != nil {
 		t.Fatal(err)
 	}
-	if err := v1alpha1.AddToScheme(client.Scheme()); err != nil {
+	client, err := api.New(config, api.Options{Scheme: known})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return client
