@@ -37,6 +37,9 @@ type core struct {
 	profiles *http.Server // or nil
 	sockets  sockets
 	draining chan struct{} // closed when the proxy begins to drain; or nil: nobody wants to know
+	// knows tells whether it is known what is served, before which clients wait for their connections to be accepted; or nil: it
+	// is known.
+	knows func() bool
 	door     *door         // nil: the control port is for loopback alone
 }
 
@@ -196,6 +199,7 @@ func (c *core) run(ctx context.Context, reload, announce func(), parts ...part) 
 	}
 	group.Go(func() error {
 		defer stop()
+		c.awaitServices(proxying)
 		return c.proxy.Run(proxying)
 	})
 	group.Go(func() error {
@@ -213,6 +217,23 @@ func (c *core) run(ctx context.Context, reload, announce func(), parts ...part) 
 		announce()
 	}
 	return group.Wait()
+}
+
+// awaitServices returns when it is known what is served, or ctx ends. Whoever is led here before, as a container that was started
+// again may be for a moment, would be told that there is no such service.
+func (c *core) awaitServices(ctx context.Context) {
+	if c.knows == nil {
+		return
+	}
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for !c.knows() {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (c *core) parts() []part {

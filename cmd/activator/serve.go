@@ -257,6 +257,7 @@ func (r *replica) assemble(config *rest.Config) (err error) {
 		Finalize: len(r.options.namespaces) == 0, // with a Role in each, the right to remove it would go with a namespace
 	})
 	r.elasti.KeepPins(r.resources)
+	r.knows = r.resources.Adopted
 	ports, err := r.options.portRange()
 	if err != nil {
 		return err
