@@ -40,7 +40,7 @@ type core struct {
 	// knows tells whether it is known what is served, before which clients wait for their connections to be accepted; or nil: it
 	// is known.
 	knows func() bool
-	door     *door         // nil: the control port is for loopback alone
+	door  *door // nil: the control port is for loopback alone
 }
 
 // sockets are the listeners; those that are off are nil.
