@@ -229,7 +229,6 @@ func (f *Fleet) Received(id PeerID, m Message) {
 		if f.Capacity != nil {
 			f.Capacity.Received(id, m)
 		}
-	case m.Hello != nil, m.Ping != nil: // the transport's
 	default:
 		f.Metrics.PeerMessageIgnored()
 	}

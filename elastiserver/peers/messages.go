@@ -45,8 +45,6 @@ func (p PeerID) Pod() string {
 // Message is what activators tell each other: exactly one field is set. Fields that are not known are ignored, so that
 // activators of different versions understand each other. As a line it is one JSON object.
 type Message struct {
-	Hello *Hello `json:"hello,omitempty"`
-
 	Lead    *Lead    `json:"lead,omitempty"`
 	Welcome *Welcome `json:"welcome,omitempty"`
 	Open    *Open    `json:"open,omitempty"`
@@ -66,20 +64,7 @@ type Message struct {
 	Cancel *Cancel `json:"cancel,omitempty"`
 	Lend   *Lend   `json:"lend,omitempty"`
 	Return *Return `json:"return,omitempty"`
-
-	Ping *Ping `json:"ping,omitempty"`
 }
-
-// Hello is the first message of a stream, in both directions. The transport says and heeds it.
-type Hello struct {
-	ID          string `json:"id"` // the pod's UID
-	Name        string `json:"name"`
-	Incarnation string `json:"incarnation"`
-	Version     string `json:"version,omitempty"`
-}
-
-// Ping says that the sender lives. The transport says and heeds it.
-type Ping struct{}
 
 // Lead says that the sender leads, or that it does no longer.
 type Lead struct {
@@ -250,9 +235,9 @@ func Unmarshal(line []byte) (Message, error) {
 func (m *Message) count() int {
 	n := 0
 	for _, set := range [...]bool{
-		m.Hello != nil, m.Lead != nil, m.Welcome != nil, m.Open != nil, m.Activity != nil, m.Fence != nil, m.Ack != nil,
+		m.Lead != nil, m.Welcome != nil, m.Open != nil, m.Activity != nil, m.Fence != nil, m.Ack != nil,
 		m.Refuse != nil, m.Revoke != nil, m.Outcome != nil, m.Sleep != nil, m.Answer != nil, m.Borrow != nil,
-		m.Cancel != nil, m.Lend != nil, m.Return != nil, m.Ping != nil,
+		m.Cancel != nil, m.Lend != nil, m.Return != nil,
 	} {
 		if set {
 			n++

@@ -14,7 +14,7 @@ func FuzzUnmarshal(f *testing.F) {
 		`{"fence":{"epoch":{"term":3,"leader":"a/1","seq":4},"target":{"namespace":"web","kind":"Deployment.apps","name":"shop"},"idleForMs":60000}}`,
 		`{"open":{"holds":[{"epoch":{},"target":{}}],"condemned":[{"target":{},"ids":["x"]}],"more":true}}`,
 		`{"activity":{"full":true,"targets":[{"target":{"name":"shop"},"busy":true,"ageMs":-1}]}}`,
-		`{"ack":{"known":["a"]}}`, `{"ping":{}}`, `{"sleep":{"id":1}}`, `{"borrow":{"n":1}}`,
+		`{"ack":{"known":["a"]}}`, `{"revoke":{}}`, `{"sleep":{"id":1}}`, `{"borrow":{"n":1}}`,
 	} {
 		f.Add(line)
 	}
@@ -57,10 +57,10 @@ func TestWhatNewerVersionsSayIsIgnored(t *testing.T) {
 
 func TestWhatNobodySaysIsRefused(t *testing.T) {
 	for _, line := range []string{
-		"", "x", "[]", `{"lead":3}`, `{"lead":{},"ping":{}}`, `{"lead":{"term":1}} {}`,
+		"", "x", "[]", `{"lead":3}`, `{"lead":{},"revoke":{}}`, `{"lead":{"term":1}} {}`,
 		`{"fence":{"idleForMs":-1}}`, `{"fence":{"idleForMs":9223372036854775807}}`, `{"refuse":{"ageMs":-1}}`,
 		`{"refuse":{"ageMs":9223372036854775807}}`, `{"activity":{"targets":[{"ageMs":9223372036854775807}]}}`,
-		`{"borrow":{"n":0}}`, `{"cancel":{"n":-1}}`, `{"ping":{},"x":"` + strings.Repeat("x", peers.MaxLine) + `"}`,
+		`{"borrow":{"n":0}}`, `{"cancel":{"n":-1}}`, `{"revoke":{},"x":"` + strings.Repeat("x", peers.MaxLine) + `"}`,
 	} {
 		if _, err := peers.Unmarshal([]byte(line)); err == nil || errors.Is(err, peers.ErrUnknownMessage) {
 			t.Errorf("%.80s: %v", line, err)
