@@ -58,6 +58,14 @@ func (h *ScaleHandler) Condemn(target Target, ids []string) {
 	}
 }
 
+// CondemnAbsent has those endpoints of a target not used any more that are not in living, which is all that the platform has: our
+// watch lags. A target that is not known has none.
+func (h *ScaleHandler) CondemnAbsent(target Target, living []string) {
+	if t := h.targets.Load().byTarget[target]; t != nil {
+		t.post(mail{event: event{kind: evCondemn, living: &living}})
+	}
+}
+
 // condemnedEarly keeps ids for the first Adopt, and reports false if that was.
 func (h *ScaleHandler) condemnedEarly(target Target, ids []string) bool {
 	h.mu.Lock()

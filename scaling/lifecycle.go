@@ -170,7 +170,7 @@ func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
 	case evRecalled:
 		l.recalled(now, e)
 	case evCondemn:
-		l.condemnForeign(now, e.condemned)
+		l.condemnForeign(now, e)
 	case evConfirmed:
 		l.confirmed(now, e)
 	}

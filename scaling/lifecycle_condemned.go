@@ -52,10 +52,13 @@ func (l *lifecycle) condemnAbsent(living []string) {
 	}
 }
 
-// condemnForeign takes in what another activator knows to be condemned, outside of any fence that we hold.
-func (l *lifecycle) condemnForeign(now time.Time, ids []string) {
+// condemnForeign takes in what another activator knows to be condemned, or to be all that there is, outside of any fence that we hold.
+func (l *lifecycle) condemnForeign(now time.Time, e event) {
 	before := l.ours().sentences
-	l.condemnIDs(now, ids)
+	l.condemnIDs(now, e.condemned)
+	if e.living != nil {
+		l.condemnAbsent(*e.living)
+	}
 	if l.ours().sentences == before {
 		return
 	}

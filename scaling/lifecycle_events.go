@@ -20,6 +20,7 @@ type event struct {
 	idleFor   time.Duration // for hold
 	outcome   Outcome       // for unhold
 	condemned []string      // for asked, wrote, unhold, condemn: endpoints that must not be used once the target sleeps
+	living    *[]string     // for condemn: all endpoints that exist; nil: not said
 	reading   *Reading      // for recalled, confirmed; nil where there is an err, or nobody to ask
 }
 

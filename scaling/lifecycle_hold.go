@@ -54,7 +54,7 @@ func (l *lifecycle) holding(now time.Time, e event) {
 // unhold is the leader's word on how its fence ended. What is condemned is so whichever fence we hold.
 func (l *lifecycle) unhold(now time.Time, e event) {
 	if e.outcome != OutcomeAborted {
-		l.condemnForeign(now, e.condemned)
+		l.condemnForeign(now, e)
 	}
 	if l.held != nil && l.held.epoch == e.epoch {
 		l.release(now, e, e.outcome)

@@ -145,7 +145,11 @@ func (s *script) command(line string) {
 	case "recalled":
 		s.step(event{kind: evRecalled, epoch: Epoch{Seq: uint64(args.int32("epoch"))}, reading: args.reading()})
 	case "condemn":
-		s.step(event{kind: evCondemn, condemned: args.list("condemned")})
+		e := event{kind: evCondemn, condemned: args.list("condemned")}
+		if living := args.list("living"); living != nil {
+			e.living = &living
+		}
+		s.step(e)
 	case "confirmed":
 		e := event{kind: evConfirmed, reading: args.reading()}
 		if e.reading == nil {

@@ -159,13 +159,13 @@ func (f *Fleet) resolve(p *peer, e scaling.Epoch, t scaling.Target) {
 func (f *Fleet) find(ctx context.Context, e scaling.Epoch, t scaling.Target) {
 	ctx, cancel := context.WithTimeout(ctx, readFor)
 	defer cancel()
-	outcome, ids, err := f.read(ctx, t)
+	o, err := f.read(ctx, e, t)
 	for err != nil && f.Leads() {
 		f.Logger.Warn("not known how another activator's try to put a target to sleep has ended", zap.Stringer("target", t), zap.Error(err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(readEvery):
-			outcome, ids, err = f.read(ctx, t)
+			o, err = f.read(ctx, e, t)
 			continue
 		}
 		break
@@ -174,15 +174,14 @@ func (f *Fleet) find(ctx context.Context, e scaling.Epoch, t scaling.Target) {
 	leads := f.leads()
 	f.mu.Unlock()
 	if err == nil && leads {
-		ids = append(ids, f.Scaler.Condemned()[t]...)
-		f.unhold(t, e, outcome, ids)
+		o.Condemned = append(o.Condemned, f.Scaler.Condemned()[t]...)
+		f.unhold(o)
 	}
 
 	f.mu.Lock()
 	delete(f.resolving, e)
 	if err == nil && leads {
 		delete(f.pending, e)
-		o := &Outcome{Epoch: e, Target: Target(t), Slept: outcome != scaling.OutcomeAborted, Condemned: ids}
 		f.outcomes.remember(o)
 		f.broadcast(Message{Outcome: o})
 	}
@@ -191,19 +190,20 @@ func (f *Fleet) find(ctx context.Context, e scaling.Epoch, t scaling.Target) {
 	f.openIf(open)
 }
 
-func (f *Fleet) read(ctx context.Context, t scaling.Target) (scaling.Outcome, []string, error) {
+// read has what the platform says. A target that is awake may have been put to sleep and woken again since.
+func (f *Fleet) read(ctx context.Context, e scaling.Epoch, t scaling.Target) (*Outcome, error) {
 	least, ok := f.Scaler.Minimum(t)
 	if !ok {
-		return 0, nil, errors.New("there is no such target here")
+		return nil, errors.New("there is no such target here")
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	r, err := f.Scaler.Read(ctx, t)
 	switch {
 	case err != nil:
-		return 0, nil, err
+		return nil, err
 	case r.Spec <= least:
-		return scaling.OutcomeSlept, r.Endpoints, nil
+		return &Outcome{Epoch: e, Target: Target(t), Slept: true, Condemned: r.Endpoints}, nil
 	}
-	return scaling.OutcomeAborted, nil, nil
+	return &Outcome{Epoch: e, Target: Target(t), Living: append([]string{}, r.Endpoints...)}, nil // not nil
 }

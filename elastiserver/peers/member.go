@@ -178,14 +178,7 @@ func (f *Fleet) holdFor(p *peer, fence *Fence) {
 }
 
 func (f *Fleet) heardOutcome(o *Outcome) {
-	outcome := scaling.OutcomeAborted
-	switch {
-	case o.Unsure:
-		outcome = scaling.OutcomeUnsure
-	case o.Slept:
-		outcome = scaling.OutcomeSlept
-	}
-	f.unhold(scaling.Target(o.Target), o.Epoch, outcome, o.Condemned)
+	f.unhold(o)
 
 	f.mu.Lock()
 	delete(f.pending, o.Epoch)
@@ -194,12 +187,31 @@ func (f *Fleet) heardOutcome(o *Outcome) {
 	f.openIf(open)
 }
 
-// unhold condemns before anything is let go. A fence that came to nothing may have been preceded by a sleep of which not all have heard.
-func (f *Fleet) unhold(t scaling.Target, e scaling.Epoch, o scaling.Outcome, condemned []string) {
-	if o == scaling.OutcomeAborted && len(condemned) > 0 {
-		f.Scaler.Condemn(t, condemned)
+// unhold condemns before anything is let go. A fence that came to nothing may have been preceded by a sleep of which not all have
+// heard, or followed by a wake before anybody could read that it had not.
+func (f *Fleet) unhold(o *Outcome) {
+	t, outcome := scaling.Target(o.Target), scaling.OutcomeAborted
+	switch {
+	case o.Unsure:
+		outcome = scaling.OutcomeUnsure
+	case o.Slept:
+		outcome = scaling.OutcomeSlept
 	}
-	f.Scaler.Unhold(t, e, o, condemned)
+	if outcome == scaling.OutcomeAborted {
+		f.Scaler.Condemn(t, o.Condemned)
+		if o.Living != nil && f.waitsFor(t, o.Epoch) {
+			f.Scaler.CondemnAbsent(t, o.Living)
+		}
+	}
+	f.Scaler.Unhold(t, o.Epoch, outcome, o.Condemned)
+}
+
+// waitsFor tells whether requests wait here until a fence has an outcome. For others that may come late: they have newer endpoints.
+func (f *Fleet) waitsFor(t scaling.Target, e scaling.Epoch) bool {
+	f.mu.Lock()
+	_, pending := f.pending[e]
+	f.mu.Unlock()
+	return pending || slices.Contains(f.Scaler.Holds(), scaling.Held{Target: t, Epoch: e})
 }
 
 // mayOpen decides whether requests may pass from now on, and notes it down. Who gets a yes calls openIf.

@@ -145,6 +145,9 @@ type Outcome struct {
 	Slept     bool          `json:"slept,omitempty"`
 	Unsure    bool          `json:"unsure,omitempty"` // besides Slept: the write was not answered
 	Condemned []string      `json:"condemned,omitempty"`
+	// Living are all endpoints of a target that is awake, if the leader whose fence it was is lost: it may have slept meanwhile, so
+	// whoever holds knows others no more. Nil: not said.
+	Living []string `json:"living,omitzero"`
 }
 
 // Sleep asks the leader to put a service's target to sleep.

@@ -14,7 +14,7 @@ func FuzzUnmarshal(f *testing.F) {
 		`{"fence":{"epoch":{"term":3,"leader":"a/1","seq":4},"target":{"namespace":"web","kind":"Deployment.apps","name":"shop"},"idleForMs":60000}}`,
 		`{"open":{"holds":[{"epoch":{},"target":{}}],"condemned":[{"target":{},"ids":["x"]}],"more":true}}`,
 		`{"activity":{"full":true,"targets":[{"target":{"name":"shop"},"busy":true,"ageMs":-1}]}}`,
-		`{"ack":{"known":["a"]}}`, `{"revoke":{}}`, `{"sleep":{"id":1}}`, `{"borrow":{"n":1}}`,
+		`{"outcome":{"living":[]}}`, `{"ack":{"known":["a"]}}`, `{"revoke":{}}`, `{"sleep":{"id":1}}`, `{"borrow":{"n":1}}`,
 	} {
 		f.Add(line)
 	}

@@ -190,6 +190,35 @@ func TestTheNextLeaderTellsWhatIsCondemnedAlthoughTheTargetIsAwake(t *testing.T)
 	})
 }
 
+// The lost leader's sleep may have been written, and the target woken since: whoever holds may know endpoints that are gone.
+func TestTheNextLeaderTellsWhoHoldsWhatLivesOfATargetThatIsAwake(t *testing.T) {
+	for name, living := range map[string][]string{"others": {"pod-2"}, "none yet": {}} {
+		t.Run(name, func(t *testing.T) {
+			lost(t, func(w *world, n []*node, _ scaling.Epoch) {
+				n[1].set(func(s *scaler) { s.reading = scaling.Reading{Spec: 1, Endpoints: living} })
+				bystander := w.add("d")
+				w.connect(bystander, n[1])
+				wait(0)
+				bystander.set(func(s *scaler) { s.living = []string{"not told"} })
+				w.lead(n[1], 2)
+				for _, n := range n[1:] {
+					if got := n.scaler.living; got == nil || !slices.Equal(got, living) {
+						t.Errorf("%s has heard that %q live, want %q", n.name, got, living)
+					}
+				}
+				// It is started, and knows of the fence from those that hold: it may have read what was so before the sleep.
+				if got := bystander.scaler.living; !slices.Equal(got, living) {
+					t.Errorf("one that starts has heard that %q live, want %q", got, living)
+				}
+				n[2].Received(n[1].id, peers.Message{Outcome: &peers.Outcome{Target: peers.Target(shop), Living: []string{"pod-0"}}})
+				if got := n[2].scaler.living; !slices.Equal(got, living) {
+					t.Errorf("who does not hold any more has believed that only %q live", got)
+				}
+			})
+		})
+	}
+}
+
 func TestALeaderKnowsItsOwnFencesWhoeverAsks(t *testing.T) {
 	lost(t, func(w *world, n []*node, _ scaling.Epoch) {
 		n[0].Lift(shop, scaling.OutcomeUnsure, []string{"pod-1"})

@@ -264,6 +264,7 @@ type scaler struct {
 	held       map[scaling.Target]scaling.Epoch
 	ended      []ending
 	condemned  map[scaling.Target][]string
+	living     []string // the last that CondemnAbsent was told
 	activities map[scaling.Target]scaling.Activity
 	leads      int
 	reading    scaling.Reading
@@ -331,6 +332,12 @@ func (s *scaler) Condemn(t scaling.Target, ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.condemn(t, ids)
+}
+
+func (s *scaler) CondemnAbsent(_ scaling.Target, living []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.living = living
 }
 
 func (s *scaler) Lead() {
