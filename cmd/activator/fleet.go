@@ -60,7 +60,7 @@ func (r *replica) join() {
 		Now:     peers.BootClock,
 		Lead:    func(_ context.Context, term int64) { f.Leader(o.podName, term, true) },
 		Lost:    func() { f.Leader("", 0, false) },
-		Release: func(ctx context.Context) { _ = f.Resign(ctx) }, // what has not ended by then, the others find out
+		Release: f.Resign,
 	}
 	f.lease.Floor = f.Term
 	f.lease.Leader = func(identity string, term int64) {

@@ -117,12 +117,11 @@ func (c *candidate) begin(restart context.CancelFunc) {
 	c.restart = restart
 }
 
-// retire has no term begin any more, and tells whether none is under way. Otherwise that one goes on.
-func (c *candidate) retire() (done bool) {
+// retire has no term begin any more. One that is under way goes on.
+func (c *candidate) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.retired = true
-	return c.term == 0
 }
 
 func (c *candidate) overdue() bool {

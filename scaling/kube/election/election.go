@@ -56,9 +56,10 @@ type Options struct {
 	// Lead where it is ourselves. An empty identity is nobody, with the last leader's term. Others may lead no more by then; that
 	// a term of ours has ended is told by Lost only.
 	Leader func(identity string, term int64)
-	// Release, which may be nil, is called when a leader stops, while it still leads and goes on to renew. When it returns, or
-	// after 4 s, when its context ends, the Lease is given up.
-	Release func(ctx context.Context)
+	// Release, which may be nil, is called when a candidate stops; if it leads, while it does and goes on to renew. If it returns
+	// nil the Lease is given up. Else, or after 4 s, when its context ends, the Lease is left to expire: the next leader must not
+	// begin yet.
+	Release func(ctx context.Context) error
 }
 
 // Run stands for election until ctx ends, and returns nil then: a Lease that it holds is released, and the next leader need
@@ -81,14 +82,20 @@ func Run(ctx context.Context, o Options) error {
 	case err := <-ended:
 		return err
 	}
-	if !c.retire() && o.Release != nil {
+	c.retire()
+	var kept error
+	if o.Release != nil {
 		within, cancel := context.WithTimeout(elections, parting)
-		o.Release(within)
+		kept = o.Release(within)
 		cancel()
 	}
 	c.lose("stopping")
 	stop()
 	err := <-ended
+	if kept != nil {
+		c.logger.Warn("the Lease is left to expire", zap.Error(kept))
+		return err
+	}
 	c.release(context.WithoutCancel(ctx))
 	return err
 }

@@ -2,6 +2,7 @@ package election_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -38,6 +39,7 @@ func TestElection(t *testing.T) {
 	t.Run("with an API server", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *world){
 			"who stops has ended its work before the next begins, which is soon": whoStops,
+			"who stops with work left has its Lease expire":                      whoHasWorkLeft,
 			"who is cut off leads no more before another does":                   whoIsCutOff,
 			"a Lease that is deleted is taken by nobody else":                    aLeaseThatIsDeleted,
 			"who sees another's name leads no more":                              whoSeesAnother,
@@ -73,6 +75,19 @@ func whoStops(t *testing.T, w *world) {
 		w.await(t, "all to know the leader", func(e event) bool {
 			return p.name == first.who || e.what == "leader" && e.who == p.name && e.leader == second.who && e.term == second.term
 		})
+	}
+}
+
+func whoHasWorkLeft(t *testing.T, w *world) {
+	all := []*process{w.join(t, "a"), w.join(t, "b")}
+	first := w.awaitLead(t, 0)
+	old := w.process(all, first.who)
+	old.keeps = errors.New("a scale may yet be written")
+	old.stop()
+	stopped := time.Now()
+	second := w.awaitLead(t, first.term)
+	if took := second.at.Sub(stopped); took < 7*time.Second {
+		t.Errorf("the next leads %v after the stop, want when the Lease expires", took)
 	}
 }
 
@@ -325,6 +340,7 @@ type process struct {
 	name    string
 	wire    *wire
 	skipped atomic.Int64 // nanoseconds in which the machine was suspended
+	keeps   error        // what its Release says; not changed once it stops
 	stop    func()       // and wait; again and again
 }
 
@@ -359,7 +375,10 @@ func (w *world) join(t *testing.T, name string) *process {
 			Leader: func(leader string, term int64) {
 				w.note(t, event{who: name, what: "leader", leader: leader, term: term})
 			},
-			Release: func(context.Context) { w.note(t, event{who: name, what: "release"}) },
+			Release: func(context.Context) error {
+				w.note(t, event{who: name, what: "release"})
+				return p.keeps
+			},
 		})
 	}()
 	p.stop = sync.OnceFunc(func() {
