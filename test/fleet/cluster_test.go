@@ -172,6 +172,16 @@ func (c *cluster) land(p *process, target scaling.Target, replicas int32, versio
 	return nil
 }
 
+// acts reports whether a controller has not acted yet upon what was written.
+func (c *cluster) acts() (acts bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.workloads {
+		acts = acts || w.acting
+	}
+	return acts
+}
+
 // sawLocked tells all watches of what has changed.
 func (c *cluster) sawLocked(s sight) {
 	s.at = time.Now()

@@ -83,11 +83,11 @@ func (p *process) holdLease(ctx context.Context, seen lease, same time.Duration)
 	return got, got.holder == string(p.id), c.reach(ctx, p)
 }
 
-// release gives the lease away.
+// release gives the lease away, if its holder lives to do it.
 func (c *cluster) release(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lease.holder == string(p.id) {
+	if c.lease.holder == string(p.id) && !p.isDead() {
 		c.w.story.note("%s: releases the lease", p.name)
 		c.lease.holder = ""
 		c.lease.renewed++

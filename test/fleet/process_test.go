@@ -163,8 +163,11 @@ func (p *process) leave() {
 	p.calls.Wait()
 	p.campaigning()
 	<-p.campaignOver
-	p.resign()
-	p.w.cluster.release(p)
+	if err := p.resign(); err != nil {
+		p.w.story.note("%s keeps the lease: %v", p.name, err)
+	} else {
+		p.w.cluster.release(p)
+	}
 	p.kill()
 }
 

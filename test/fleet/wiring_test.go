@@ -36,12 +36,10 @@ func (p *process) newFleet(logger *zap.Logger, m *metrics.Metrics) *peers.Fleet 
 func (p *process) leader(l lease) { p.fleet.Leader(l.holder, l.term, l.holder == string(p.id)) }
 
 // resign has the fleet end its fences.
-func (p *process) resign() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (p *process) resign() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
-	if err := p.fleet.Resign(ctx); err != nil {
-		p.w.story.note("%s: resign: %v", p.name, err)
-	}
+	return p.fleet.Resign(ctx)
 }
 
 // may is the last question before a scale is lowered.

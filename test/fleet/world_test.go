@@ -141,6 +141,9 @@ func (w *world) mend() {
 	w.tasks.Wait()
 	w.restart()
 	w.wait(time.Millisecond)
+	for w.cluster.acts() { // upon what another writer wants: what it takes away so is gone
+		w.wait(time.Millisecond)
+	}
 }
 
 // wantServed checks that requests pass everywhere: at once after all was mended, after a lease at most has run out, and then as
