@@ -53,12 +53,17 @@ func (l *lifecycle) endCold(now time.Time, outcome coldOutcome) {
 	}
 	c.flushed, c.outcome = now, outcome
 	if outcome == coldReady {
-		if l.past == nil {
-			l.past = &past{}
-		}
-		l.past.add(c.flushed.Sub(c.first))
+		l.learn(c.flushed.Sub(c.first))
 	}
 	l.do(action{kind: actColdStart, cold: c})
+}
+
+// learn notes how long a cold start took, here or elsewhere.
+func (l *lifecycle) learn(took time.Duration) {
+	if l.past == nil {
+		l.past = &past{}
+	}
+	l.past.add(took)
 }
 
 // lastCold is how long the latest cold start took, or zero.

@@ -50,14 +50,22 @@ type FenceRequest struct {
 // Sleep blocks, and none calls the ScaleHandler.
 type Fleet interface {
 	Fencer
+	Sharer
 
 	// Leads reports whether it is this process that puts targets to sleep.
 	Leads() bool
+	// Sleep has the leader put service's target to sleep, as [ScaleHandler.Sleep] does.
+	Sleep(ctx context.Context, service Key) error
+}
+
+// Sharer is the part of a [Fleet] that has each know what the others see of a target.
+type Sharer interface {
 	// Activity is how the others use a target, all of them together. It is not known while one of them is silent, or has
 	// not said yet.
 	Activity(target Target) (a Activity, known bool)
-	// Sleep has the leader put service's target to sleep, as [ScaleHandler.Sleep] does.
-	Sleep(ctx context.Context, service Key) error
+	// ColdStart tells the others how long a cold start took that we have seen, from the first request to the first byte of its
+	// answer.
+	ColdStart(target Target, took time.Duration)
 }
 
 // Fencer is the part of a [Fleet] that puts up fences.

@@ -346,3 +346,37 @@ func TestTriesToSleepDoNotPutOffAnAcquittal(t *testing.T) {
 		}
 	})
 }
+
+// Who writes the status has not always seen the cold start itself.
+func TestAColdStartIsToldAndHeardOf(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		w.backend.sink(w.shows(0))
+		w.after(3 * time.Second)
+		w.gates.use.Held = 1
+		if _, err := w.ScaleUp(w.t.Context(), w.service.Key); err != nil {
+			t.Fatal(err)
+		}
+		w.after(2 * time.Second)
+		w.backend.sink(w.shows(1, "a"))
+		w.after(time.Second)
+		var told []NoticeKind
+		defer w.Subscribe(func(n Notice) { told = append(told, n.Kind) })()
+		w.Flushed(w.service.Key)
+		w.after(0)
+		if got := w.fleet.coldStarts; !slices.Equal(got, []time.Duration{3 * time.Second}) {
+			t.Errorf("the others heard of %v", got)
+		}
+		w.ColdStart(w.service.Target, 5*time.Second)
+		w.ColdStart(Target{Name: "nobody's"}, time.Second)
+		w.after(0)
+		if status, _ := w.Status(w.service.Key); status.LastColdStart != 5*time.Second {
+			t.Errorf("the last cold start took %v, want 5 s", status.LastColdStart)
+		}
+		if !slices.Equal(told, []NoticeKind{NoticeStatus, NoticeStatus}) {
+			t.Errorf("told: %v, want that the status has changed twice", told)
+		}
+		if len(w.fleet.coldStarts) != 1 {
+			t.Error("what was heard is told again")
+		}
+	})
+}

@@ -26,11 +26,19 @@ type fakeFleet struct {
 	revoked []Epoch
 	found   []Epoch
 	slept   []Key
+
+	coldStarts []time.Duration
 }
 
 func (f *fakeFleet) Leads() bool { return !f.follows.Load() }
 
 func (f *fakeFleet) Activity(Target) (Activity, bool) { return f.others, true }
+
+func (f *fakeFleet) ColdStart(_ Target, took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.coldStarts = append(f.coldStarts, took)
+}
 
 func (f *fakeFleet) Fence(r FenceRequest) {
 	f.mu.Lock()

@@ -81,6 +81,13 @@ func (h *ScaleHandler) condemnedEarly(target Target, ids []string) bool {
 	return true
 }
 
+// ColdStart notes how long a cold start of a target took that another activator has seen.
+func (h *ScaleHandler) ColdStart(target Target, took time.Duration) {
+	if t := h.targets.Load().byTarget[target]; t != nil && took > 0 {
+		t.post(mail{event: event{kind: evColdSeen, took: took}})
+	}
+}
+
 // Holds returns the fences that are held here for a leader, and have no outcome yet.
 func (h *ScaleHandler) Holds() (holds []Held) {
 	for id, t := range h.targets.Load().byTarget {

@@ -155,6 +155,8 @@ func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
 		}
 	case evFlushed:
 		l.flush(now)
+	case evColdSeen:
+		l.learn(e.took)
 	case evArrived:
 		if l.state == StateDraining {
 			l.wakeUp(now, e.activity)

@@ -21,6 +21,7 @@ type event struct {
 	outcome   Outcome       // for unhold
 	condemned []string      // for asked, wrote, unhold, condemn: endpoints that must not be used once the target sleeps
 	living    *[]string     // for condemn: all endpoints that exist; nil: not said
+	took      time.Duration // for coldSeen
 	reading   *Reading      // for recalled, confirmed; nil where there is an err, or nobody to ask
 }
 
@@ -45,6 +46,7 @@ const (
 	evSleep                       // an operator wants the target asleep
 	evPin                         // an operator wants the target awake until a time
 	evFlushed                     // the first request that was held has its first byte
+	evColdSeen                    // another activator has seen a cold start
 	evArrived                     // a request waits because of the fence
 	evLook                        // whoever leads has changed, or what is known of the others
 	evHold                        // the leader wants to put it to sleep

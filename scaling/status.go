@@ -102,7 +102,8 @@ func (t *target) publishStatus(now time.Time) (news bool) {
 	}
 	t.status.Store(s)
 	t.publishFence()
-	return before == nil || before.replicas != s.replicas || before.contended != s.contended || !maps.Equal(before.endpoints, s.endpoints)
+	return before == nil || before.replicas != s.replicas || before.contended != s.contended || before.lastColdStart != s.lastColdStart ||
+		!maps.Equal(before.endpoints, s.endpoints)
 }
 
 // publishFence makes what others may know of the target's fence what it is now.

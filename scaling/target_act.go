@@ -130,6 +130,9 @@ func (t *target) countColdStart(c *coldStart) {
 	case coldAbandoned:
 		outcome = metrics.ColdStartAbandoned
 	case coldReady:
+		if t.handler.fleet != nil {
+			t.handler.fleet.ColdStart(t.id, phases.Whole())
+		}
 		t.handler.logger.Info("cold start", zap.Stringer("target", t.id), zap.Duration("whole", phases.Whole()),
 			zap.Duration("scale", phases.Scale), zap.Duration("schedule", phases.Schedule),
 			zap.Duration("start", phases.Start), zap.Duration("ready", phases.Ready), zap.Duration("flush", phases.Flush))

@@ -86,6 +86,6 @@ type NoticeKind uint8
 // The kinds of notice.
 const (
 	NoticeState    NoticeKind = iota // the state changed from From to To
-	NoticeStatus                     // the numbers of replicas or endpoints changed, or whether the target is contended
+	NoticeStatus                     // the numbers of replicas or endpoints changed, or whether the target is contended, or a cold start was seen
 	NoticeWakeLost                   // a wake does not hold: its write failed, the scale is below what it asked for, or the target was removed
 )

@@ -141,6 +141,13 @@ func (f *Fleet) Activity(t scaling.Target) (a scaling.Activity, known bool) {
 	return a, f.known && f.silent == 0
 }
 
+// ColdStart implements [scaling.Fleet].
+func (f *Fleet) ColdStart(t scaling.Target, took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broadcast(Message{ColdStart: &ColdStart{Target: Target(t), TookMs: max(1, took.Milliseconds())}})
+}
+
 // speak tells all what has changed, and those who have just connected all.
 func (f *Fleet) speak() {
 	f.spoke.refresh(f.Scaler.Activities)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,6 +197,24 @@ func TestALeaderThatHasCeasedIsNotAsked(t *testing.T) {
 		synctest.Wait()
 		if err := n[1].Sleep(w.ctx, scaling.Key{}); !errors.Is(err, scaling.ErrNoLeader) {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Whoever writes a service's status has not always seen its cold start.
+func TestColdStartsAreToldToAll(t *testing.T) {
+	inWorld(t, "abc", func(w *world, n []*node) {
+		w.connectAll()
+		n[0].ColdStart(shop, 1234*time.Millisecond)
+		n[0].ColdStart(shop, time.Microsecond)
+		wait(0)
+		for _, n := range n[1:] {
+			if got := n.scaler.coldStarts; !slices.Equal(got, []time.Duration{1234 * time.Millisecond, time.Millisecond}) {
+				t.Errorf("%s has heard of %v", n.name, got)
+			}
+		}
+		if got := n[0].scaler.coldStarts; len(got) > 0 {
+			t.Errorf("it tells itself: %v", got)
 		}
 	})
 }

@@ -211,6 +211,8 @@ func (f *Fleet) Received(id PeerID, m Message) {
 		f.heardOpen(p, m.Open)
 	case m.Activity != nil:
 		f.heardActivity(p, m.Activity)
+	case m.ColdStart != nil:
+		f.Scaler.ColdStart(scaling.Target(m.ColdStart.Target), ms(m.ColdStart.TookMs))
 	case m.Fence != nil:
 		f.holdFor(p, m.Fence)
 	case m.Ack != nil:

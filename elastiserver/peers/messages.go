@@ -49,7 +49,8 @@ type Message struct {
 	Welcome *Welcome `json:"welcome,omitempty"`
 	Open    *Open    `json:"open,omitempty"`
 
-	Activity *Activity `json:"activity,omitempty"`
+	Activity  *Activity  `json:"activity,omitempty"`
+	ColdStart *ColdStart `json:"coldStart,omitempty"`
 
 	Fence   *Fence   `json:"fence,omitempty"`
 	Ack     *Ack     `json:"ack,omitempty"`
@@ -112,6 +113,12 @@ type Use struct {
 	AgeMs   int64  `json:"ageMs"` // since the last use, unless busy; negative: it was never used
 	Carried bool   `json:"carried,omitempty"`
 	Gone    bool   `json:"gone,omitempty"` // the sender does not know the target any more
+}
+
+// ColdStart says how long a cold start took that the sender has seen.
+type ColdStart struct {
+	Target Target `json:"target"`
+	TookMs int64  `json:"tookMs"`
 }
 
 // Fence asks to hold what comes for a target, unless it was used within IdleForMs.
@@ -240,7 +247,7 @@ func (m *Message) count() int {
 	for _, set := range [...]bool{
 		m.Lead != nil, m.Welcome != nil, m.Open != nil, m.Activity != nil, m.Fence != nil, m.Ack != nil,
 		m.Refuse != nil, m.Revoke != nil, m.Outcome != nil, m.Sleep != nil, m.Answer != nil, m.Borrow != nil,
-		m.Cancel != nil, m.Lend != nil, m.Return != nil,
+		m.Cancel != nil, m.Lend != nil, m.Return != nil, m.ColdStart != nil,
 	} {
 		if set {
 			n++
@@ -256,6 +263,8 @@ func (m *Message) sane() bool {
 		return 0 <= m.Fence.IdleForMs && m.Fence.IdleForMs <= mostMs
 	case m.Refuse != nil:
 		return 0 <= m.Refuse.AgeMs && m.Refuse.AgeMs <= mostMs
+	case m.ColdStart != nil:
+		return 0 <= m.ColdStart.TookMs && m.ColdStart.TookMs <= mostMs
 	case m.Borrow != nil:
 		return 0 < m.Borrow.N && m.Borrow.N <= MaxLine
 	case m.Cancel != nil:

@@ -14,7 +14,7 @@ func FuzzUnmarshal(f *testing.F) {
 		`{"fence":{"epoch":{"term":3,"leader":"a/1","seq":4},"target":{"namespace":"web","kind":"Deployment.apps","name":"shop"},"idleForMs":60000}}`,
 		`{"open":{"holds":[{"epoch":{},"target":{}}],"condemned":[{"target":{},"ids":["x"]}],"more":true}}`,
 		`{"activity":{"full":true,"targets":[{"target":{"name":"shop"},"busy":true,"ageMs":-1}]}}`,
-		`{"outcome":{"living":[]}}`, `{"ack":{"known":["a"]}}`, `{"revoke":{}}`, `{"sleep":{"id":1}}`, `{"borrow":{"n":1}}`,
+		`{"outcome":{"living":[]}}`, `{"coldStart":{"tookMs":1}}`, `{"ack":{"known":["a"]}}`, `{"revoke":{}}`, `{"sleep":{"id":1}}`, `{"borrow":{"n":1}}`,
 	} {
 		f.Add(line)
 	}
@@ -60,7 +60,7 @@ func TestWhatNobodySaysIsRefused(t *testing.T) {
 		"", "x", "[]", `{"lead":3}`, `{"lead":{},"revoke":{}}`, `{"lead":{"term":1}} {}`,
 		`{"fence":{"idleForMs":-1}}`, `{"fence":{"idleForMs":9223372036854775807}}`, `{"refuse":{"ageMs":-1}}`,
 		`{"refuse":{"ageMs":9223372036854775807}}`, `{"activity":{"targets":[{"ageMs":9223372036854775807}]}}`,
-		`{"borrow":{"n":0}}`, `{"cancel":{"n":-1}}`, `{"revoke":{},"x":"` + strings.Repeat("x", peers.MaxLine) + `"}`,
+		`{"coldStart":{"tookMs":-1}}`, `{"coldStart":{"tookMs":9223372036854775807}}`, `{"borrow":{"n":0}}`, `{"cancel":{"n":-1}}`, `{"revoke":{},"x":"` + strings.Repeat("x", peers.MaxLine) + `"}`,
 	} {
 		if _, err := peers.Unmarshal([]byte(line)); err == nil || errors.Is(err, peers.ErrUnknownMessage) {
 			t.Errorf("%.80s: %v", line, err)

@@ -12,7 +12,7 @@ type Scaler interface {
 	Holder
 	Condemner
 	Sleeper
-	Platform
+	Observer
 }
 
 var _ Scaler = (*scaling.ScaleHandler)(nil)
@@ -34,12 +34,13 @@ type Condemner interface {
 // Sleeper puts targets to sleep.
 type Sleeper interface {
 	Lead()
-	Activities(f func(scaling.Target, scaling.Activity))
 	Sleep(ctx context.Context, service scaling.Key) error
 }
 
-// Platform tells how a target is.
-type Platform interface {
+// Observer knows how targets are and how they are used, and hears what others see.
+type Observer interface {
+	Activities(f func(scaling.Target, scaling.Activity))
+	ColdStart(t scaling.Target, took time.Duration)
 	Read(ctx context.Context, t scaling.Target) (scaling.Reading, error)
 	Minimum(t scaling.Target) (replicas int32, known bool)
 }

@@ -266,6 +266,7 @@ type scaler struct {
 	condemned  map[scaling.Target][]string
 	living     []string // the last that CondemnAbsent was told
 	activities map[scaling.Target]scaling.Activity
+	coldStarts []time.Duration
 	leads      int
 	reading    scaling.Reading
 	readErr    error
@@ -338,6 +339,12 @@ func (s *scaler) CondemnAbsent(_ scaling.Target, living []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.living = living
+}
+
+func (s *scaler) ColdStart(_ scaling.Target, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.coldStarts = append(s.coldStarts, took)
 }
 
 func (s *scaler) Lead() {

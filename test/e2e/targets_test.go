@@ -42,6 +42,24 @@ func TestADeploymentGetsBackTheReplicasItHad(t *testing.T) {
 	})
 }
 
+// One of the activators writes all statuses.
+func TestWhicheverActivatorSeesAColdStartTheStatusTellsOfIt(t *testing.T) {
+	t.Parallel()
+	if env.own == nil {
+		t.Skip("to reach activators one by one takes a cluster of our own")
+	}
+	namespace := newNamespace(t)
+	for i, pod := range awaitFleet(t, int(replicasOf(t, env.dormouse.Namespace, env.dormouse.Name))) {
+		name := fmt.Sprintf("web-%d", i)
+		deployApp(t, namespace, name, 0)
+		elastic(t, namespace, name, idle("1h"))
+		wantOK(t, "a cold request", ask(t.Context(), at(t, pod), urlOf(namespace, name, "/")))
+		awaitElastic(t, namespace, name, "its status tells of the cold start that "+pod.Name+" has seen", func(e *v1alpha1.ElasticService) bool {
+			return e.Status.Phase == "Awake" && e.Status.LastColdStart != ""
+		})
+	}
+}
+
 func TestAStatefulSetSleepsAndWakes(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
