@@ -103,6 +103,7 @@ func (c *cluster) list(ctx context.Context, p *process, target scaling.Target) (
 		return nil, err
 	}
 	c.mu.Lock()
+	p.looked[target] = time.Now()
 	for _, r := range c.workloads[target].replicas {
 		ids = append(ids, r.id)
 		r.read = r.read || c.lowered[target].by == p

@@ -32,8 +32,9 @@ func (p *process) worst(key scaling.Key) {
 
 // lowering is a write that was sent to lower a scale.
 type lowering struct {
-	at time.Time
-	by *process
+	looked time.Time // when its sender has last read, before, which endpoints there are
+	sent   time.Time
+	by     *process
 }
 
 func (p *process) fenced(key scaling.Key) {
@@ -44,10 +45,11 @@ func (p *process) fenced(key scaling.Key) {
 	}
 }
 
-// arrived is told of the first request that waits because of a fence.
+// arrived is told of the first request that waits because of a fence. That may have been lifted meanwhile.
 func (p *process) arrived(key scaling.Key) {
 	p.fencing.mu.Lock()
-	if _, is := p.fencing.waiting[key]; !is {
+	_, up := p.fencing.up[key]
+	if _, is := p.fencing.waiting[key]; up && !is {
 		p.fencing.waiting[key] = time.Now()
 	}
 	p.fencing.mu.Unlock()
@@ -68,7 +70,7 @@ func (p *process) lifted(key scaling.Key) {
 	target, _ := p.handler.Target(key)
 	c := p.w.cluster
 	c.mu.Lock()
-	lowered := !c.lowered[target].at.Before(up)
+	lowered := !c.lowered[target].sent.Before(up)
 	c.mu.Unlock()
 	if lowered {
 		p.w.story.count("waited for a sleep")
@@ -84,7 +86,7 @@ func (p *process) lifted(key scaling.Key) {
 // well, at others for longer than it takes to say so.
 func (c *cluster) lower(p *process, target scaling.Target) {
 	c.mu.Lock()
-	c.lowered[target] = lowering{time.Now(), p}
+	c.lowered[target] = lowering{p.looked[target], time.Now(), p}
 	c.mu.Unlock()
 	c.w.processesMu.Lock()
 	defer c.w.processesMu.Unlock()

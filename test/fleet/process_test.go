@@ -45,7 +45,8 @@ type process struct {
 	leaving bool // the world's first goroutine's
 
 	gates   *hold.Gates
-	byKey   map[scaling.Key]*hold.Gate // not changed any more
+	byKey   map[scaling.Key]*hold.Gate   // not changed any more
+	looked  map[scaling.Target]time.Time // when it has read which endpoints there are; guarded by the cluster's lock
 	handler *scaling.ScaleHandler
 	server  *elastiserver.Server
 	fleet   *peers.Fleet
@@ -72,7 +73,8 @@ func (w *world) start(pod *pod) *process {
 	incarnation := strconv.Itoa(pod.starts)
 	p := &process{
 		w: w, pod: pod, name: pod.name + "." + incarnation, id: peers.NewPeerID(pod.uid, incarnation),
-		began: time.Now(), died: make(chan struct{}), campaignOver: make(chan struct{}),
+		looked: make(map[scaling.Target]time.Time),
+		began:  time.Now(), died: make(chan struct{}), campaignOver: make(chan struct{}),
 	}
 	p.dice = newDice(w.seed, p.name)
 	p.rate = 1 + 0.045*(2*float64(p.dice.below(1001))/1000-1)

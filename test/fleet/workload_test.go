@@ -22,7 +22,7 @@ type workload struct {
 	ours     bool  // the system itself has lowered spec to what it is
 	replicas []*replica
 	acting   bool
-	ended    map[string]time.Time // the replicas that have ended because the system itself lowered spec, and when
+	ended    map[string]ending // the replicas that have ended because the system itself lowered spec
 }
 
 // replica is an endpoint, while it is and afterwards.
@@ -37,6 +37,12 @@ type replica struct {
 	// asked for from then on is lost, if its controller has it end.
 	doomed time.Time
 	lost   []string // what that would be
+}
+
+// ending is when a replica has ended, and which write was the reason.
+type ending struct {
+	at time.Time
+	by lowering
 }
 
 // wishLocked is a new spec. ours tells whether it is the system's, and not another writer's.
@@ -118,8 +124,8 @@ func (w *workload) endLocked(i int, ours bool) {
 	r.gone, r.ready = true, false
 	c.w.story.note("%s ends", r.id)
 	if ours && !r.doomed.IsZero() {
-		if r.read || r.born.Before(c.lowered[w.target].at) {
-			w.ended[r.id] = time.Now()
+		if by := c.lowered[w.target]; r.read || r.born.Before(by.looked) {
+			w.ended[r.id] = ending{time.Now(), by}
 		} // or else it has come, and is gone again, between the leader's two looks, and nobody has sent anything to it
 		for _, what := range r.lost {
 			c.w.story.fail("lost: %s", what)
@@ -154,15 +160,17 @@ func (c *cluster) serve(call *call, target scaling.Target, id string) bool {
 	i := slices.IndexFunc(w.replicas, func(r *replica) bool { return r.id == id })
 	if i < 0 {
 		switch ended, ours := w.ended[id]; {
-		case ours && time.Since(ended) > unheardFor:
+		case ours && time.Since(ended.at) > unheardFor:
 			c.w.story.count("refused by what ended long ago")
+		case ours && c.w.minimum(target) > 0 && !c.w.remembered(ended.by.sent):
+			c.w.story.count("refused by what nobody remembers")
 		case ours:
 			c.w.story.fail("%v went to %s, which had ended because its scale was lowered", call, id)
 		}
 		return false
 	}
 	r := w.replicas[i]
-	if !r.doomed.IsZero() && (w.spec == 0 || c.w.remembered(r.doomed)) {
+	if !r.doomed.IsZero() && (w.spec == 0 || c.w.remembered(c.lowered[target].sent)) {
 		r.lost = append(r.lost, fmt.Sprintf("%v, which went to %s %v after its scale was lowered", call, id, time.Since(r.doomed)))
 	}
 	c.w.story.note("%v goes to %s", call, id)

@@ -60,7 +60,7 @@ func newWorld(t *testing.T, seed uint64, lines int) *world {
 		if w.dice.chance(0.15) {
 			lowest = 1
 		}
-		w.cluster.workloads[target] = &workload{c: w.cluster, target: target, ended: make(map[string]time.Time)}
+		w.cluster.workloads[target] = &workload{c: w.cluster, target: target, ended: make(map[string]ending)}
 		for j := range 1 + w.dice.below(2) {
 			w.services = append(w.services, &scaling.Service{
 				Key:      scaling.Key{Namespace: "web", Name: fmt.Sprintf("%s%d", target.Name, j)},
