@@ -251,11 +251,15 @@ func (r *replica) assemble(config *rest.Config) (err error) {
 		r.backend.Awaited(key)
 	}
 	r.gates.Suspect = r.backend.Suspect
-	r.resources = resource.New(resource.Options{
+	resources := resource.Options{
 		Cluster: r.cluster, Logger: r.logger.Named("resources"), Scaler: r.scaler, Backend: r.backend,
 		Adopt: r.adopt, Writes: r.members.First, SleepSuspended: r.sleepSuspended,
 		Finalize: len(r.options.namespaces) == 0, // with a Role in each, the right to remove it would go with a namespace
-	})
+	}
+	if r.fleet != nil {
+		resources.Elsewhere = r.fleet.Activity
+	}
+	r.resources = resource.New(resources)
 	r.elasti.KeepPins(r.resources)
 	r.knows = r.resources.Adopted
 	ports, err := r.options.portRange()

@@ -57,6 +57,8 @@ type Options struct {
 	// Finalize has resources that are accepted keep a finalizer until their targets are awake. Without, a target is woken when
 	// the end of its resource is heard of: where the right to remove a finalizer may be gone before the resource.
 	Finalize bool
+	// Elsewhere tells how the other activators use a target, and whether all of them have said so; nil: there are none.
+	Elsewhere func(target scaling.Target) (use scaling.Activity, known bool)
 	// Writes reports whether this replica writes to the resources; nil: it does.
 	Writes func() bool
 	// SleepSuspended tells why nothing is put to sleep at present, or ""; nil: it is put to sleep.

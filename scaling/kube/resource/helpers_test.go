@@ -56,6 +56,7 @@ type world struct {
 	through atomic.Pointer[func(*http.Request) *http.Response] // answers in place of the API server where it likes; or nil
 
 	light bool // without finalizers; for the next start
+	fleet bool // not the only activator; for the next start
 
 	mu        sync.Mutex // guards the following
 	adoptions int
@@ -65,6 +66,8 @@ type world struct {
 	service   map[scaling.Key]*scaling.Failure // problems
 	writes    bool
 	suspended string
+	elsewhere scaling.Activity // of every target
+	silent    bool             // others have not said so
 }
 
 func newWorld(t *testing.T) *world {
@@ -115,12 +118,20 @@ func (w *world) start() {
 	logger := zaptest.NewLogger(w, zaptest.WrapOptions(zap.WrapCore(func(shown zapcore.Core) zapcore.Core { return zapcore.NewTee(shown, logs) })))
 	w.cluster = w.connect()
 	w.scaler = scaling.NewScaleHandler(logger.Named("scaling"), w.fake, w.gates, m)
-	w.controller = New(Options{
+	options := Options{
 		Cluster: w.cluster, Logger: logger.Named("resource"), Scaler: w.scaler, Backend: w,
 		Adopt: w.adopt, Finalize: !w.light,
 		Writes:         func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.writes },
 		SleepSuspended: func() string { w.mu.Lock(); defer w.mu.Unlock(); return w.suspended },
-	})
+	}
+	if w.fleet {
+		options.Elsewhere = func(scaling.Target) (scaling.Activity, bool) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.elsewhere, !w.silent
+		}
+	}
+	w.controller = New(options)
 	ctx, cancel := context.WithCancel(w.Context())
 	var running sync.WaitGroup
 	for _, run := range []func(context.Context) error{w.cluster.Cache.Start, w.scaler.Run, w.controller.Run} {

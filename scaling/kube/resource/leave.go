@@ -21,6 +21,9 @@ const (
 	leavingEvery = 200 * time.Millisecond
 	// leavingMost bounds how long that may be, should requests be allowed to wait for longer.
 	leavingMost = 10 * time.Minute
+	// elsewhereSettles is when a request that came to another activator before the deletion was seen has been told of: they
+	// speak every second.
+	elsewhereSettles = 2 * time.Second
 	// wakingMost bounds for how long it is tried to wake the target of a resource that is being deleted: somebody's broken
 	// webhook must not keep a namespace for ever.
 	wakingMost = 2 * time.Minute
@@ -55,10 +58,11 @@ func (c *Controller) leave(ctx context.Context, r record) (left bool, again time
 	if err != nil && !r.doomed {
 		return false, 0, err
 	}
-	if !r.doomed && c.awaited(r, now) {
-		return false, leavingEvery, nil
-	}
 	if !r.doomed {
+		if why, again := c.awaited(r, now); again > 0 {
+			c.keep(r, why)
+			return false, again, nil
+		}
 		if again := c.wakeLeft(ctx, r); again > 0 {
 			return false, again, nil
 		}
@@ -114,8 +118,38 @@ func (c *Controller) wakeLeaving(ctx context.Context, r record, now time.Time) e
 	return nil
 }
 
-// awaited reports whether requests wait that may have come before the resource was deleted.
-func (c *Controller) awaited(r record, now time.Time) bool {
+// awaited tells why requests may wait that came before the resource was deleted, and when to look again; zero: none does, or
+// none that may wait for so long.
+func (c *Controller) awaited(r record, now time.Time) (why string, again time.Duration) {
+	if !now.Before(r.deletingAt.Add(r.lingers())) {
+		return "", 0
+	}
 	status, known := c.options.Scaler.Status(r.key)
-	return known && status.Activity.Held > 0 && now.Before(r.deletingAt.Add(r.lingers()))
+	if known && status.Activity.Held > 0 {
+		return "requests wait", leavingEvery
+	}
+	// Of the others we know whether they use the target, not whether anybody waits. Where an endpoint can answer, whoever waits
+	// is about to be served, and who is served need not keep the resource.
+	answers := known && status.State == scaling.StateAwake && status.Ready > 0
+	if c.options.Elsewhere == nil || r.adopted == nil || answers {
+		return "", 0
+	}
+	use, told := c.options.Elsewhere(r.adopted.Service.Target)
+	switch {
+	case !told:
+		return "another activator does not say whether requests wait", leavingEvery
+	case use.Busy():
+		return "requests wait at another activator", leavingEvery
+	default:
+		return "", max(0, r.deletingAt.Add(elsewhereSettles).Sub(now))
+	}
+}
+
+// keep logs why a deleted resource is kept, unless it was said.
+func (c *Controller) keep(r record, why string) {
+	if why == "" || why == r.kept {
+		return
+	}
+	c.note(r, func(r *record) { r.kept = why })
+	c.logger.Info("a deleted resource is kept", zap.Stringer("service", r.key), zap.String("because", why))
 }

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dormouse-dev/dormouse/scaling"
+	"github.com/dormouse-dev/dormouse/scaling/backendtest"
 	"github.com/dormouse-dev/dormouse/scaling/kube/cluster"
 	"github.com/dormouse-dev/dormouse/scaling/v1alpha1"
 )
@@ -62,6 +63,111 @@ func TestAResourceStaysWhileRequestsWaitForIt(t *testing.T) {
 		w.awaitGone(name)
 		w.until("it is not handed on any more", func() bool { return w.definition(name) == nil })
 	}
+}
+
+// among has the next process be one of several activators.
+func (w *world) among() {
+	w.Helper()
+	w.end()
+	w.fleet = true
+	w.start()
+}
+
+// settle has the others had the time to say what came to them before a resource was deleted.
+func (w *world) settle(name string) {
+	w.Helper()
+	w.until("it is seen that "+name+" is being deleted", func() bool { r, _ := w.controller.look(w.key(name)); return !r.deletingAt.IsZero() })
+	w.later(name, elsewhereSettles)
+	w.controller.touch(w.key(name))
+}
+
+// staysAlthoughDeleted waits for a few looks at it.
+func (w *world) staysAlthoughDeleted(name, why string) {
+	w.Helper()
+	<-time.After(3 * leavingEvery)
+	if es := w.get(name); es.DeletionTimestamp == nil || w.definition(name) == nil {
+		w.Errorf("%s was let go although %s", name, why)
+	}
+}
+
+func TestAResourceStaysWhileRequestsWaitForItElsewhere(t *testing.T) {
+	w := newWorld(t)
+	w.among()
+	for _, policy := range []v1alpha1.DeletePolicy{v1alpha1.DeleteWake, v1alpha1.DeleteLeave} {
+		name := strings.ToLower("shop-" + string(policy))
+		w.create(name, func(es *v1alpha1.ElasticService) { es.Spec.OnDelete = policy })
+		w.await(name, "finalized", finalized)
+		w.fake.SetWorkload(w.key(name), backendtest.Workload{Deaf: true})
+		w.set(func() { w.elsewhere.InFlight = 1 })
+		w.remove(name)
+		w.settle(name)
+		w.staysAlthoughDeleted(name, "a request waits elsewhere")
+		w.set(func() { w.elsewhere.InFlight = 0 })
+		w.awaitGone(name)
+	}
+	if kept := w.logs.FilterMessage("a deleted resource is kept").Len(); kept != 2 {
+		t.Errorf("it was logged %d times that one is kept, want once for each", kept)
+	}
+}
+
+// What others use is told a moment later.
+func TestAResourceStaysUntilOthersHaveHadTimeToTellOfARequest(t *testing.T) {
+	w := newWorld(t)
+	w.among()
+	w.create("shop", func(es *v1alpha1.ElasticService) { es.Spec.OnDelete = v1alpha1.DeleteLeave })
+	w.await("shop", "finalized", finalized)
+	w.remove("shop")
+	w.staysAlthoughDeleted("shop", "a request may just have come elsewhere")
+	w.set(func() { w.elsewhere.InFlight = 1 })
+	w.settle("shop")
+	w.staysAlthoughDeleted("shop", "a request has just come elsewhere")
+	w.set(func() { w.elsewhere.InFlight = 0 })
+	w.awaitGone("shop")
+}
+
+func TestAResourceStaysWhileItIsNotKnownWhoWaitsElsewhere(t *testing.T) {
+	w := newWorld(t)
+	w.among()
+	w.set(func() { w.silent = true })
+	for _, name := range []string{"told", "untold"} {
+		w.create(name, func(es *v1alpha1.ElasticService) { es.Spec.OnDelete, es.Spec.Hold.Timeout = v1alpha1.DeleteLeave, "1h" })
+		w.await(name, "finalized", finalized)
+		w.remove(name)
+		w.settle(name)
+		w.staysAlthoughDeleted(name, "another activator is silent")
+	}
+	w.later("untold", leavingMost)
+	w.awaitGone("untold")
+	w.staysAlthoughDeleted("told", "another activator is silent")
+	w.set(func() { w.silent = false })
+	w.awaitGone("told")
+}
+
+// A WebSocket may be open for days.
+func TestWhoIsServedElsewhereKeepsNoResource(t *testing.T) {
+	w := newWorld(t)
+	w.among()
+	w.create("shop")
+	w.await("shop", "finalized", finalized)
+	w.set(func() { w.elsewhere.InFlight = 1 })
+	w.fake.SetSpec(w.key("shop"), 1)
+	w.awaitPhase("shop", scaling.StateAwake)
+	began := time.Now()
+	w.remove("shop")
+	w.awaitGone("shop")
+	if took := time.Since(began); took >= elsewhereSettles {
+		t.Errorf("it was let go after %v", took)
+	}
+}
+
+func TestNobodyElsewhereKeepsANamespaceThatIsBeingDeleted(t *testing.T) {
+	w := newWorld(t)
+	w.among()
+	w.create("shop")
+	w.await("shop", "finalized", finalized)
+	w.set(func() { w.elsewhere.InFlight = 1 })
+	w.must(w.cluster.Client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
+	w.awaitGone("shop")
 }
 
 // Whoever removes the finalizer by force loses no request either.

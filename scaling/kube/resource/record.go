@@ -42,6 +42,7 @@ type record struct {
 	// What the worker has done; one works at a time.
 	deletingAt time.Time // when it was first seen that it is being deleted
 	doomed     bool      // so is its whole namespace
+	kept       string    // why it is kept, as was logged last
 	woken      bool      // its target was woken for that, or need not be
 	wrote      time.Time // the last write of the status
 	told       map[string]told
