@@ -203,12 +203,14 @@ func (l *lifecycle) fencing() *fence {
 
 // alarm returns when the next evTick is due, or zero.
 func (l *lifecycle) alarm() time.Time {
-	var next time.Time
-	var recallAt time.Time
+	var next, recallAt, acquitAt time.Time
 	if l.held != nil {
 		recallAt = l.held.recallAt
 	}
-	for _, t := range [...]time.Time{l.idleCheckAt, l.staleEnd, l.acquitAt, l.retryAt, l.graceEnd, l.ours().suspectAt, recallAt} {
+	if l.mayAcquit() { // else it is looked at when that ends
+		acquitAt = l.acquitAt
+	}
+	for _, t := range [...]time.Time{l.idleCheckAt, l.staleEnd, acquitAt, l.retryAt, l.graceEnd, l.ours().suspectAt, recallAt} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}

@@ -122,7 +122,7 @@ func (l *lifecycle) considerAcquittal(now time.Time) {
 		l.acquitAt = time.Time{}
 		return
 	}
-	if l.ours().confirming || l.state == StateDraining { // a sleep that comes to nothing does not put off whoever waits
+	if !l.mayAcquit() {
 		return
 	}
 	at := now.Add(acquitUnsettled)
@@ -139,6 +139,9 @@ func (l *lifecycle) considerAcquittal(now time.Time) {
 		l.do(action{kind: actConfirm})
 	}
 }
+
+// mayAcquit reports whether the platform can be asked now. A sleep that comes to nothing does not put off whoever waits.
+func (l *lifecycle) mayAcquit() bool { return !l.ours().confirming && l.state != StateDraining }
 
 // confirmed acquits those condemned that exist under a wish for as many. Where there is nobody to ask, the snapshots are
 // believed. An answer that may be from before a sleep says nothing: it is asked again.

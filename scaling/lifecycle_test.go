@@ -191,6 +191,9 @@ func (s *script) advance(until time.Time) {
 		}
 		s.say("%s:", s.since(s.now))
 		s.act(event{kind: evTick})
+		if next := s.life.alarm(); !next.IsZero() && !next.After(s.now) {
+			s.t.Fatalf("the alarm of %s has gone off, and nothing came of it: no other will", s.since(next))
+		}
 	}
 	s.now = until
 }
