@@ -12,7 +12,7 @@
 //
 // and in the end whether
 //
-//   - every process serves every service within 15 s, and from then on as quickly as a start takes: nothing stays fenced or shut;
+//   - every process serves every service within 17 s, and from then on as quickly as a start takes: nothing stays fenced or shut;
 //   - nobody waits any more, and all counters are zero;
 //   - what nobody uses is put to sleep.
 //

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// servedWithin is how long after all was mended a request may have to wait: a lease must run out, and a fence.
-	servedWithin = 15 * time.Second
+	// servedWithin is how long after all was mended a request may have to wait: for a lease that runs out, and for a fence; or for
+	// a write that was not answered for 10 s, is tried again after 5, and starts something.
+	servedWithin = 17 * time.Second
 	// wokenWithin is how long a request may have to wait once all is as usual. Most wait for a start. One that comes while a
 	// sleep is written may find that the controller kept the endpoints: they are used again after 2 s, and 5 s more where the
 	// platform does not say what it has acted upon.
