@@ -53,7 +53,7 @@ func TestWhicheverActivatorSeesAColdStartTheStatusTellsOfIt(t *testing.T) {
 		name := fmt.Sprintf("web-%d", i)
 		deployApp(t, namespace, name, 0)
 		elastic(t, namespace, name, idle("1h"))
-		wantOK(t, "a cold request", ask(t.Context(), at(t, pod), urlOf(namespace, name, "/")))
+		wantOK(t, "a cold request", <-asksOnceKnown(t, at(t, pod), urlOf(namespace, name, "/")))
 		awaitElastic(t, namespace, name, "its status tells of the cold start that "+pod.Name+" has seen", func(e *v1alpha1.ElasticService) bool {
 			return e.Status.Phase == "Awake" && e.Status.LastColdStart != ""
 		})
