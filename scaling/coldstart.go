@@ -53,17 +53,21 @@ func (l *lifecycle) endCold(now time.Time, outcome coldOutcome) {
 	}
 	c.flushed, c.outcome = now, outcome
 	if outcome == coldReady {
-		l.learn(c.flushed.Sub(c.first))
+		l.learn(now, c.flushed.Sub(c.first))
+		l.past.add(c.flushed.Sub(c.first))
 	}
 	l.do(action{kind: actColdStart, cold: c})
 }
 
-// learn notes how long a cold start took, here or elsewhere.
-func (l *lifecycle) learn(took time.Duration) {
+// learn notes how long a cold start took, here or elsewhere. Several activators may see the same one, each since its own first
+// request: the longest counts.
+func (l *lifecycle) learn(now time.Time, took time.Duration) {
 	if l.past == nil {
 		l.past = &past{}
 	}
-	l.past.add(took)
+	if p := l.past; took > p.last || now.Sub(p.lastAt) > p.last {
+		p.last, p.lastAt = took, now
+	}
 }
 
 // lastCold is how long the latest cold start took, or zero.
@@ -71,12 +75,14 @@ func (l *lifecycle) lastCold() time.Duration {
 	if l.past == nil {
 		return 0
 	}
-	return l.past.lengths[len(l.past.lengths)-1]
+	return l.past.last
 }
 
 // past is the latest cold starts. Few targets have any, so it is apart.
 type past struct {
-	lengths []time.Duration // whole
+	last    time.Duration // how long the latest took that any activator has seen
+	lastAt  time.Time
+	lengths []time.Duration // whole, of those seen here
 	typical time.Duration   // their median
 }
 

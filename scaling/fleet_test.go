@@ -380,3 +380,32 @@ func TestAColdStartIsToldAndHeardOf(t *testing.T) {
 		}
 	})
 }
+
+// A pin's end is a time of the wall clock. If that is set back the alarm goes off too early, and must be set anew.
+func TestAClockThatIsSetBackLosesNoAlarm(t *testing.T) {
+	inFleet(t, func(w *fleetWorld) {
+		asked := func() bool {
+			w.fleet.mu.Lock()
+			defer w.fleet.mu.Unlock()
+			return len(w.fleet.fences) > 0
+		}
+		until := time.Now().Round(0).Add(2 * time.Minute)
+		if err := w.Pin(w.t.Context(), w.service.Key, until); err != nil {
+			t.Fatal(err)
+		}
+		w.after(time.Minute)
+		target := w.targets.Load().byTarget[w.service.Target]
+		later := until.Add(time.Second) // by the new clock; the timer goes by another
+		target.mu.Lock()
+		target.life.pinnedUntil, target.life.idleCheckAt, target.alarm = later, later, later
+		target.mu.Unlock()
+		w.after(61*time.Second - time.Millisecond)
+		if asked() {
+			t.Error("it is put to sleep before the pin's end")
+		}
+		w.after(time.Minute)
+		if !asked() {
+			t.Error("it is not put to sleep after the pin's end")
+		}
+	})
+}

@@ -59,10 +59,11 @@ func (h *ScaleHandler) Condemn(target Target, ids []string) {
 }
 
 // CondemnAbsent has those endpoints of a target not used any more that are not in living, which is all that the platform has: our
-// watch lags. A target that is not known has none.
-func (h *ScaleHandler) CondemnAbsent(target Target, living []string) {
+// watch lags. It does so if the target is held for that fence; the zero Epoch is for whoever has let nobody pass yet. A target
+// that is not known has no endpoints.
+func (h *ScaleHandler) CondemnAbsent(target Target, epoch Epoch, living []string) {
 	if t := h.targets.Load().byTarget[target]; t != nil {
-		t.post(mail{event: event{kind: evCondemn, living: &living}})
+		t.post(mail{event: event{kind: evCondemn, epoch: epoch, living: &living}})
 	}
 }
 

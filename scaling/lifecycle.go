@@ -14,6 +14,10 @@ const (
 	// it, to be trusted again; the longer one where the platform does not say that it has acted upon the wish.
 	acquitSettled, acquitUnsettled = time.Second, 5 * time.Second
 
+	// surplusFor is how long a platform may take to end what is more than is wished for. What is left then, as in a rollout
+	// that is stuck, is kept.
+	surplusFor = 30 * time.Second
+
 	// contendedAfter reverts of our scale within contendedWithin are a fight, which we give up. A target that is woken by
 	// another writer sooner than revertedWithin after we put it to sleep was not: its sleep was reverted.
 	contendedAfter  = 3
@@ -100,9 +104,10 @@ type fence struct {
 	suspectAt    time.Time // when to find out whether the sleep was reverted by another writer or by another activator
 	suspectSleep time.Time // when that sleep was recorded
 
-	sentences  uint64 // counts changes of who is condemned and what is held
-	confirming bool   // the platform has been asked whether to acquit
-	confirmOf  uint64 // what sentences was then
+	sentences  uint64    // counts changes of who is condemned and what is held
+	confirming bool      // the platform has been asked whether to acquit
+	confirmOf  uint64    // what sentences was then
+	surplusAt  time.Time // since when the platform has had more of the target's endpoints than are wished for
 }
 
 type writing uint8
@@ -156,7 +161,7 @@ func (l *lifecycle) step(now time.Time, e event) ([]action, wakeOutcome) {
 	case evFlushed:
 		l.flush(now)
 	case evColdSeen:
-		l.learn(e.took)
+		l.learn(now, e.took)
 	case evArrived:
 		if l.state == StateDraining {
 			l.wakeUp(now, e.activity)

@@ -56,7 +56,7 @@ func (l *lifecycle) condemnAbsent(living []string) {
 func (l *lifecycle) condemnForeign(now time.Time, e event) {
 	before := l.ours().sentences
 	l.condemnIDs(now, e.condemned)
-	if e.living != nil {
+	if e.living != nil && (e.epoch == Epoch{} || l.held != nil && l.held.epoch == e.epoch) {
 		l.condemnAbsent(*e.living)
 	}
 	if l.ours().sentences == before {
@@ -72,6 +72,7 @@ func (l *lifecycle) sentence(id string, c condemnation) {
 	if l.condemned[id] != c {
 		l.condemned[id] = c
 		l.fencing().sentences++
+		l.fence.surplusAt = time.Time{}
 	}
 }
 
@@ -153,14 +154,23 @@ func (l *lifecycle) confirmed(now time.Time, e event) {
 	if e.reading == nil {
 		clear(l.condemned)
 	} else {
-		if e.reading.Spec <= 0 || int(e.reading.Spec) < len(e.reading.Endpoints) {
+		if e.reading.Spec <= 0 {
 			return
+		}
+		if int(e.reading.Spec) < len(e.reading.Endpoints) {
+			if l.fence.surplusAt.IsZero() {
+				l.fence.surplusAt = now
+			}
+			if now.Sub(l.fence.surplusAt) < surplusFor {
+				return
+			}
 		}
 		for _, id := range e.reading.Endpoints {
 			delete(l.condemned, id)
 		}
 	}
 	l.fencing().sentences++
+	l.fence.surplusAt = time.Time{}
 	l.settle(now)
 	l.publish()
 }

@@ -16,7 +16,7 @@ type event struct {
 	fleet fleetView // only what exists, but for tick
 
 	fence     uint64        // for asked: which fence of ours
-	epoch     Epoch         // for hold, unhold, recalled
+	epoch     Epoch         // for hold, unhold, recalled; for condemn: the fence that living is for, or zero
 	idleFor   time.Duration // for hold
 	outcome   Outcome       // for unhold
 	condemned []string      // for asked, wrote, unhold, condemn: endpoints that must not be used once the target sleeps

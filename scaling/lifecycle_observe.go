@@ -166,8 +166,10 @@ func (l *lifecycle) pass() {
 }
 
 func (l *lifecycle) fail(now time.Time, f *Failure) {
+	again := l.state == StateFailed || l.state == StateDraining && l.failure != nil // the sleep came to nothing
 	l.failure = f
-	if l.state == StateFailed {
+	if again {
+		l.become(StateFailed)
 		return
 	}
 	l.retryAt = now.Add(min(retryFirst<<min(l.failures, 10), retryMost))

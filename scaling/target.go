@@ -95,6 +95,10 @@ func (t *target) handle(m mail) {
 	now := time.Now()
 	e := m.event
 	wasWriting := t.life.writing
+	soonest := time.Duration(0)
+	if e.kind == evTick {
+		t.alarm, soonest = time.Time{}, tickAgain // it has gone off; whatever has not come of it does so by the next
+	}
 	if e.kind == evConfigured {
 		t.exchange(m.services)
 		e.policy, t.merged = merge(m.services)
@@ -121,7 +125,7 @@ func (t *target) handle(m mail) {
 		t.notify(Notice{Time: now, Kind: NoticeStatus, From: t.life.state, To: t.life.state})
 	}
 	t.answer(m, outcome, wasWriting)
-	t.setAlarm(now)
+	t.setAlarm(now, soonest)
 	for _, e := range next {
 		t.handle(mail{event: e, reply: m.reply})
 	}
@@ -250,8 +254,11 @@ func (m mail) answer(a answer) {
 	}
 }
 
-// setAlarm keeps the timer at the lifecycle's next deadline, or stopped where it has none.
-func (t *target) setAlarm(now time.Time) {
+// tickAgain is how soon after a tick the next one comes at the earliest: by a wall clock that was set back it was none.
+const tickAgain = 10 * time.Millisecond
+
+// setAlarm keeps the timer at the lifecycle's next deadline, or stopped where it has none. It goes off no sooner than given.
+func (t *target) setAlarm(now time.Time, soonest time.Duration) {
 	alarm := t.life.alarm()
 	if alarm.Equal(t.alarm) {
 		return
@@ -262,7 +269,7 @@ func (t *target) setAlarm(now time.Time) {
 		t.timer = nil
 	}
 	if !alarm.IsZero() {
-		t.timer = time.AfterFunc(alarm.Sub(now), func() { t.post(mail{event: event{kind: evTick}}) })
+		t.timer = time.AfterFunc(max(soonest, alarm.Sub(now)), func() { t.post(mail{event: event{kind: evTick}}) })
 	}
 }
 

@@ -145,7 +145,7 @@ func (f *Fleet) Activity(t scaling.Target) (a scaling.Activity, known bool) {
 func (f *Fleet) ColdStart(t scaling.Target, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.broadcast(Message{ColdStart: &ColdStart{Target: Target(t), TookMs: max(1, took.Milliseconds())}})
+	f.broadcast(Message{ColdStart: &ColdStart{Target: Target(t), TookMs: min(max(1, took.Milliseconds()), mostColdMs)}})
 }
 
 // speak tells all what has changed, and those who have just connected all.

@@ -92,6 +92,7 @@ type Fleet struct {
 	listing  bool
 	settled  chan struct{} // closed when there is no fence; nil: nobody waits for that
 	outcomes outcomes
+	heard    outcomes // which have come from others; only that they have
 
 	resolving map[scaling.Epoch]bool // fences of lost leaders about which the platform is being asked
 	starting

@@ -182,7 +182,9 @@ func (f *Fleet) find(ctx context.Context, e scaling.Epoch, t scaling.Target) {
 	delete(f.resolving, e)
 	if err == nil && leads {
 		delete(f.pending, e)
-		f.outcomes.remember(o)
+		if o.Living == nil { // else it is read anew for whoever asks later
+			f.outcomes.remember(o)
+		}
 		f.broadcast(Message{Outcome: o})
 	}
 	open := f.mayOpen()

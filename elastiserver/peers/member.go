@@ -158,7 +158,7 @@ func (f *Fleet) heardOpen(p *peer, o *Open) {
 // holdFor asks our ScaleHandler to hold for a leader, unless there is a newer one.
 func (f *Fleet) holdFor(p *peer, fence *Fence) {
 	f.mu.Lock()
-	late := fence.Epoch.Term < f.seen
+	late := fence.Epoch.Term < f.seen || f.heard.of(fence.Epoch) != nil
 	deposed := f.see(fence.Epoch.Term)
 	f.mu.Unlock()
 	if deposed {
@@ -181,6 +181,7 @@ func (f *Fleet) heardOutcome(o *Outcome) {
 	f.unhold(o)
 
 	f.mu.Lock()
+	f.heard.remember(&Outcome{Epoch: o.Epoch})
 	delete(f.pending, o.Epoch)
 	open := f.mayOpen()
 	f.mu.Unlock()
@@ -199,19 +200,22 @@ func (f *Fleet) unhold(o *Outcome) {
 	}
 	if outcome == scaling.OutcomeAborted {
 		f.Scaler.Condemn(t, o.Condemned)
-		if o.Living != nil && f.waitsFor(t, o.Epoch) {
-			f.Scaler.CondemnAbsent(t, o.Living)
+		if o.Living != nil {
+			f.Scaler.CondemnAbsent(t, f.waitsFor(o.Epoch), o.Living)
 		}
 	}
 	f.Scaler.Unhold(t, o.Epoch, outcome, o.Condemned)
 }
 
-// waitsFor tells whether requests wait here until a fence has an outcome. For others that may come late: they have newer endpoints.
-func (f *Fleet) waitsFor(t scaling.Target, e scaling.Epoch) bool {
+// waitsFor returns what has to be held for the news of a fence to be of use here: it, or nothing where no request passes before
+// its outcome is known. To others the news may come late: they have newer endpoints.
+func (f *Fleet) waitsFor(e scaling.Epoch) scaling.Epoch {
 	f.mu.Lock()
-	_, pending := f.pending[e]
-	f.mu.Unlock()
-	return pending || slices.Contains(f.Scaler.Holds(), scaling.Held{Target: t, Epoch: e})
+	defer f.mu.Unlock()
+	if _, pending := f.pending[e]; pending {
+		return scaling.Epoch{}
+	}
+	return e
 }
 
 // mayOpen decides whether requests may pass from now on, and notes it down. Who gets a yes calls openIf.

@@ -264,7 +264,7 @@ func (m *Message) sane() bool {
 	case m.Refuse != nil:
 		return 0 <= m.Refuse.AgeMs && m.Refuse.AgeMs <= mostMs
 	case m.ColdStart != nil:
-		return 0 <= m.ColdStart.TookMs && m.ColdStart.TookMs <= mostMs
+		return 0 <= m.ColdStart.TookMs && m.ColdStart.TookMs <= mostColdMs
 	case m.Borrow != nil:
 		return 0 < m.Borrow.N && m.Borrow.N <= MaxLine
 	case m.Cancel != nil:
@@ -278,6 +278,9 @@ func (m *Message) sane() bool {
 	}
 	return true
 }
+
+// mostColdMs is the longest cold start that is told of: a day.
+const mostColdMs = 24 * int64(time.Hour/time.Millisecond)
 
 // mostMs is the longest duration that there is.
 const mostMs = int64(1<<63-1) / int64(time.Millisecond)

@@ -60,7 +60,7 @@ func TestWhatNobodySaysIsRefused(t *testing.T) {
 		"", "x", "[]", `{"lead":3}`, `{"lead":{},"revoke":{}}`, `{"lead":{"term":1}} {}`,
 		`{"fence":{"idleForMs":-1}}`, `{"fence":{"idleForMs":9223372036854775807}}`, `{"refuse":{"ageMs":-1}}`,
 		`{"refuse":{"ageMs":9223372036854775807}}`, `{"activity":{"targets":[{"ageMs":9223372036854775807}]}}`,
-		`{"coldStart":{"tookMs":-1}}`, `{"coldStart":{"tookMs":9223372036854775807}}`, `{"borrow":{"n":0}}`, `{"cancel":{"n":-1}}`, `{"revoke":{},"x":"` + strings.Repeat("x", peers.MaxLine) + `"}`,
+		`{"coldStart":{"tookMs":-1}}`, `{"coldStart":{"tookMs":86400001}}`, `{"borrow":{"n":0}}`, `{"cancel":{"n":-1}}`, `{"revoke":{},"x":"` + strings.Repeat("x", peers.MaxLine) + `"}`,
 	} {
 		if _, err := peers.Unmarshal([]byte(line)); err == nil || errors.Is(err, peers.ErrUnknownMessage) {
 			t.Errorf("%.80s: %v", line, err)

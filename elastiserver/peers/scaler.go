@@ -28,7 +28,7 @@ type Holder interface {
 type Condemner interface {
 	Condemned() map[scaling.Target][]string
 	Condemn(t scaling.Target, ids []string)
-	CondemnAbsent(t scaling.Target, living []string)
+	CondemnAbsent(t scaling.Target, e scaling.Epoch, living []string)
 }
 
 // Sleeper puts targets to sleep.

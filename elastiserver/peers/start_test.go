@@ -194,7 +194,7 @@ func TestTheNextLeaderTellsWhatIsCondemnedAlthoughTheTargetIsAwake(t *testing.T)
 func TestTheNextLeaderTellsWhoHoldsWhatLivesOfATargetThatIsAwake(t *testing.T) {
 	for name, living := range map[string][]string{"others": {"pod-2"}, "none yet": {}} {
 		t.Run(name, func(t *testing.T) {
-			lost(t, func(w *world, n []*node, _ scaling.Epoch) {
+			lost(t, func(w *world, n []*node, epoch scaling.Epoch) {
 				n[1].set(func(s *scaler) { s.reading = scaling.Reading{Spec: 1, Endpoints: living} })
 				bystander := w.add("d")
 				w.connect(bystander, n[1])
@@ -210,7 +210,7 @@ func TestTheNextLeaderTellsWhoHoldsWhatLivesOfATargetThatIsAwake(t *testing.T) {
 				if got := bystander.scaler.living; !slices.Equal(got, living) {
 					t.Errorf("one that starts has heard that %q live, want %q", got, living)
 				}
-				n[2].Received(n[1].id, peers.Message{Outcome: &peers.Outcome{Target: peers.Target(shop), Living: []string{"pod-0"}}})
+				n[2].Received(n[1].id, peers.Message{Outcome: &peers.Outcome{Epoch: epoch, Target: peers.Target(shop), Living: []string{"pod-0"}}})
 				if got := n[2].scaler.living; !slices.Equal(got, living) {
 					t.Errorf("who does not hold any more has believed that only %q live", got)
 				}

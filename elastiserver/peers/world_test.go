@@ -335,10 +335,12 @@ func (s *scaler) Condemn(t scaling.Target, ids []string) {
 	s.condemn(t, ids)
 }
 
-func (s *scaler) CondemnAbsent(_ scaling.Target, living []string) {
+func (s *scaler) CondemnAbsent(t scaling.Target, e scaling.Epoch, living []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.living = living
+	if e == (scaling.Epoch{}) || s.held[t] == e {
+		s.living = living
+	}
 }
 
 func (s *scaler) ColdStart(_ scaling.Target, took time.Duration) {

@@ -223,8 +223,8 @@ func (l *ledger) Activity(service scaling.Key) scaling.Activity { return l.gates
 
 func (l *ledger) Fence(service scaling.Key) bool {
 	l.worst(service)
-	idle := l.gates.Fence(service)
 	l.fenced(service)
+	idle := l.gates.Fence(service)
 	l.w.story.note("%s: fences %s: idle=%t", l.name, service.Name, idle)
 	return idle
 }
