@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,19 +98,25 @@ func (c *cluster) get(ctx context.Context, p *process, target scaling.Target) (s
 	return spec, version, c.reach(ctx, p)
 }
 
-// list reads the ids of a target's endpoints.
+// list reads the ids of a target's endpoints. Only what its caller hears counts as read.
 func (c *cluster) list(ctx context.Context, p *process, target scaling.Target) (ids []string, err error) {
 	if err := c.reach(ctx, p); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
-	p.looked[target] = time.Now()
-	for _, r := range c.workloads[target].replicas {
+	looked, replicas := time.Now(), slices.Clone(c.workloads[target].replicas)
+	c.mu.Unlock()
+	if err := c.reach(ctx, p); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.looked[target] = looked
+	for _, r := range replicas {
 		ids = append(ids, r.id)
 		r.read = r.read || c.lowered[target].by == p
 	}
-	c.mu.Unlock()
-	return ids, c.reach(ctx, p)
+	return ids, nil
 }
 
 // put writes a target's scale, if it is still the version given. What was sent lands, however its sender fares, at any time

@@ -27,8 +27,9 @@ type pod struct {
 	lost    bool // with its machine: nobody is told of anything; written before its process dies
 }
 
-// freshFor is for how long after its start a process's watch lags little: what it reads first is not from a cache.
-const freshFor = 12 * time.Second
+// freshFor is for how long after its start a process's watch lags little: what it reads first is not from a cache. freshLag is how
+// much it lags then, at most.
+const freshFor, freshLag = 12 * time.Second, 500 * time.Millisecond
 
 // process is one run of an activator: the real parts, and what the world does to them.
 type process struct {
@@ -195,9 +196,15 @@ func (p *process) lag() time.Duration {
 		return time.Millisecond
 	}
 	if time.Since(p.began) < freshFor {
-		return p.dice.upTo(min(p.slow, 500*time.Millisecond))
+		return p.dice.upTo(min(p.slow, freshLag))
 	}
 	return max(p.dice.upTo(p.slow), time.Duration(p.stall.Load())-time.Since(p.w.story.start))
+}
+
+// blind reports whether a process that has started since a write was sent, and is alone, cannot know yet what came of it at a
+// time: it waits for the write to land, and no longer.
+func (p *process) blind(by lowering, at time.Time) bool {
+	return p.began.After(by.sent) && time.Since(at) <= freshLag
 }
 
 func (p *process) gate(key scaling.Key) *hold.Gate { return p.byKey[key] }

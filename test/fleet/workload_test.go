@@ -162,6 +162,8 @@ func (c *cluster) serve(call *call, target scaling.Target, id string) bool {
 		switch ended, ours := w.ended[id]; {
 		case ours && time.Since(ended.at) > unheardFor:
 			c.w.story.count("refused by what ended long ago")
+		case ours && call.process.blind(ended.by, ended.at):
+			c.w.story.count("refused by what ended a moment ago")
 		case ours && c.w.minimum(target) > 0 && !c.w.remembered(ended.by.sent):
 			c.w.story.count("refused by what nobody remembers")
 		case ours:
@@ -170,7 +172,7 @@ func (c *cluster) serve(call *call, target scaling.Target, id string) bool {
 		return false
 	}
 	r := w.replicas[i]
-	if !r.doomed.IsZero() && (w.spec == 0 || c.w.remembered(c.lowered[target].sent)) {
+	if by := c.lowered[target]; !r.doomed.IsZero() && !call.process.blind(by, r.doomed) && (w.spec == 0 || c.w.remembered(by.sent)) {
 		r.lost = append(r.lost, fmt.Sprintf("%v, which went to %s %v after its scale was lowered", call, id, time.Since(r.doomed)))
 	}
 	c.w.story.note("%v goes to %s", call, id)
