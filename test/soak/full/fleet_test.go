@@ -200,11 +200,12 @@ func (f *fleet) kill(ctx context.Context, o *one) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
+	killed := time.Now() // to list the connections may take longer than their clients take to learn of it
 	after, err := f.connections(ctx, o)
 	if err != nil {
 		return err
 	}
-	f.book.Excuse(append(before, after...)...)
+	f.book.Excuse(killed, append(before, after...)...)
 	if again {
 		return nil
 	}

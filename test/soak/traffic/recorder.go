@@ -110,16 +110,16 @@ func (r *Recorder) End(q *Request, err error) {
 	}
 }
 
-// Excuse tells which connections through a shared front have just been cut, by the addresses that they come from: they led
+// Excuse tells which connections through a shared front were cut at a time, by the addresses that they come from: they led
 // to an activator that was killed.
-func (r *Recorder) Excuse(locals ...string) {
+func (r *Recorder) Excuse(at time.Time, locals ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.cut == nil {
 		r.cut = make(map[string][]time.Time)
 	}
 	for _, local := range locals {
-		r.cut[local] = append(r.cut[local], time.Now())
+		r.cut[local] = append(r.cut[local], at)
 	}
 }
 
@@ -148,7 +148,7 @@ func (r *Recorder) excused(f Failure) bool {
 		return false
 	}
 	return slices.ContainsFunc(r.cut[f.Local.String()], func(at time.Time) bool {
-		const about = time.Second // from the cut to its being told, and to the client's learning of it
+		const about = time.Second // from the cut to the client's learning of it, on a busy machine
 		return f.Began.Before(at.Add(about)) && f.Began.Add(f.Took).After(at.Add(-about))
 	})
 }
