@@ -59,13 +59,16 @@ func (l *lifecycle) endCold(now time.Time, outcome coldOutcome) {
 	l.do(action{kind: actColdStart, cold: c})
 }
 
-// learn notes how long a cold start took, here or elsewhere. Several activators may see the same one, each since its own first
-// request: the longest counts.
+// toldWithin is how long after the end of a cold start it is heard of elsewhere, at most, if all is well.
+const toldWithin = time.Second
+
+// learn notes how long a cold start took that has just ended, here or elsewhere. Several activators may see the same one, each since
+// its own first request: the longest counts.
 func (l *lifecycle) learn(now time.Time, took time.Duration) {
 	if l.past == nil {
 		l.past = &past{}
 	}
-	if p := l.past; took > p.last || now.Sub(p.lastAt) > p.last {
+	if p := l.past; took > p.last || now.Add(-took-toldWithin).After(p.lastAt) {
 		p.last, p.lastAt = took, now
 	}
 }

@@ -367,13 +367,20 @@ func TestAColdStartIsToldAndHeardOf(t *testing.T) {
 			t.Errorf("the others heard of %v", got)
 		}
 		w.ColdStart(w.service.Target, 5*time.Second)
+		w.ColdStart(w.service.Target, 200*time.Millisecond) // another has seen the end of the same
 		w.ColdStart(Target{Name: "nobody's"}, time.Second)
 		w.after(0)
 		if status, _ := w.Status(w.service.Key); status.LastColdStart != 5*time.Second {
 			t.Errorf("the last cold start took %v, want 5 s", status.LastColdStart)
 		}
 		if !slices.Equal(told, []NoticeKind{NoticeStatus, NoticeStatus}) {
-			t.Errorf("told: %v, want that the status has changed twice", told)
+			t.Errorf("told: %v, want that the status has changed twice, and no third time", told)
+		}
+		w.after(10 * time.Second)
+		w.ColdStart(w.service.Target, 300*time.Millisecond)
+		w.after(0)
+		if status, _ := w.Status(w.service.Key); status.LastColdStart != 300*time.Millisecond {
+			t.Errorf("the last cold start took %v, want 300 ms", status.LastColdStart)
 		}
 		if len(w.fleet.coldStarts) != 1 {
 			t.Error("what was heard is told again")
