@@ -136,9 +136,10 @@ func TestTheNextLeaderTellsHowALostLeadersFenceHasEnded(t *testing.T) {
 		spec      int32
 		want      scaling.Outcome
 		condemned []string
+		reads     int // at most
 	}{
-		"asleep": {0, scaling.OutcomeSlept, []string{"pod-1"}},
-		"awake":  {1, scaling.OutcomeAborted, nil},
+		"asleep": {0, scaling.OutcomeSlept, []string{"pod-1"}, 1},
+		"awake":  {1, scaling.OutcomeAborted, nil, 2}, // what lives may have changed until the other says that it holds
 	} {
 		t.Run(name, func(t *testing.T) {
 			lost(t, func(w *world, n []*node, epoch scaling.Epoch) {
@@ -152,8 +153,8 @@ func TestTheNextLeaderTellsHowALostLeadersFenceHasEnded(t *testing.T) {
 						t.Errorf("%s has condemned %v, want %v", n.name, got, c.condemned)
 					}
 				}
-				if n[1].scaler.reads != 1 {
-					t.Errorf("the platform was asked %d times", n[1].scaler.reads)
+				if reads := n[1].scaler.reads; reads < 1 || reads > c.reads {
+					t.Errorf("the platform was asked %d times, want %d at most", reads, c.reads)
 				}
 			})
 		})
