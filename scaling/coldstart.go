@@ -83,7 +83,7 @@ func (l *lifecycle) lastCold() time.Duration {
 
 // past is the latest cold starts. Few targets have any, so it is apart.
 type past struct {
-	last    time.Duration // how long the latest took that any activator has seen
+	last    time.Duration   // how long the latest took that any activator has seen
 	lastAt  time.Time       // when that ended, or was heard of
 	lengths []time.Duration // whole, of those seen here
 	typical time.Duration   // their median
